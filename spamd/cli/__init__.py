@@ -1,0 +1,103 @@
+"""The `spamd-admin` program: one file a command, named as it is typed.
+
+Parses nothing itself and computes nothing: it joins the commands and is the one door through which failure leaves, as a sentence
+on standard error and an exit code from sysexits.h. Torch and the rest of the machinery load inside the commands that need them.
+"""
+
+import os
+import sys
+from typing import Annotated, Any, cast
+
+import typer
+
+from spamd import __version__, errors
+
+EXIT_CODES: dict[type[errors.SpamdError], int] = {
+    errors.SpamdError: os.EX_SOFTWARE,
+    errors.ConfigError: os.EX_CONFIG,
+    errors.PluginError: os.EX_CONFIG,
+    errors.UnknownNameError: os.EX_USAGE,
+    errors.DuplicateNameError: os.EX_CONFIG,
+    errors.DatasetError: os.EX_DATAERR,
+    errors.CheckpointError: os.EX_DATAERR,
+    errors.FetchError: os.EX_UNAVAILABLE,
+    errors.TrainingError: os.EX_DATAERR,
+    errors.ScoringError: os.EX_SOFTWARE,
+    errors.ScoringTimeout: os.EX_TEMPFAIL,
+    errors.RelayError: os.EX_TEMPFAIL,
+}
+"""Exit code of each error class; a test walks the tree so that none is missing."""
+
+OS_EXIT_CODES: tuple[tuple[type[OSError], int], ...] = (
+    (FileNotFoundError, os.EX_NOINPUT),
+    (NotADirectoryError, os.EX_NOINPUT),
+    (PermissionError, os.EX_NOPERM),
+    (OSError, os.EX_IOERR),
+)
+"""Exit code of each error of the operating system; the first match counts."""
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="spamd-admin",
+    help="Train, judge and look after the spamd mail filter.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        typer.echo(f"spamd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train, judge and look after the spamd mail filter."""
+
+
+def main() -> None:
+    """Run `spamd-admin`."""
+    run(app)
+
+
+def run(program: typer.Typer) -> None:
+    """Run a Typer program; whatever happens, leave with a sentence and the right exit code.
+
+    Args:
+        program: the program; reads its arguments from the command line.
+    """
+    try:
+        code = program(standalone_mode=False)
+    except errors.SpamdError as error:
+        abort(str(error), EXIT_CODES[type(error)])
+    except typer.TyperException as error:
+        cast("Any", error).show()  # every usage error has it; Typer's public base class does not say so
+        sys.exit(os.EX_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        abort("interrupted; nothing was left half-written.", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`spamd-admin score ... | head`): nothing is wrong, and nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(os.EX_OK)
+    except OSError as error:
+        code = next(code for kind, code in OS_EXIT_CODES if isinstance(error, kind))
+        abort(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.", code)
+    sys.exit(code if isinstance(code, int) else os.EX_OK)
+
+
+def abort(sentence: str, code: int) -> None:
+    """Print one sentence for the operator on standard error and exit.
+
+    Args:
+        sentence: what, where, which value, what to do.
+        code: exit code, from sysexits.h.
+    """
+    typer.echo(f"error: {sentence}", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""GPT-2 in one file, its weights, tokenizer, heads, and the checkpoints that hold them."""

@@ -1,0 +1,1 @@
+"""The life of a message whatever the protocol, and the checkpoints on disk."""
