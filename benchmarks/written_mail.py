@@ -1,0 +1,182 @@
+"""Make `.eml` files of the written mail, so that it can train and test like any other corpus.
+
+    python benchmarks/written_mail.py FOLDER          writes FOLDER/sitting_01/{ham,spam}/001.eml, ...
+    python benchmarks/written_mail.py --count         prints counts by label and language instead
+
+What a message says comes from the sitting files (format: `benchmarks/written_mail/README.md`). How it is built (plain, HTML or
+both; charset; transfer encoding; mailer; date) is drawn from a hash of what it says, never from its label, so that structure does
+not give the label away. The same text always becomes the same bytes.
+"""
+
+import argparse
+import hashlib
+import html
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, parseaddr
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent / "written_mail"
+SEPARATOR = "====="
+REPEATABLE = ("link", "attachment")
+SINGLE = ("label", "kind", "language", "from", "reply-to", "subject", "preheader")
+REQUIRED = ("label", "kind", "language", "from", "subject")
+MAILERS = ("", "Apple Mail (2.3774)", "Microsoft Outlook 16.0", "Mozilla Thunderbird", "Roundcube Webmail/1.6", "PHPMailer 6.9")
+LEGACY_CHARSETS = ("iso-8859-1", "iso-8859-2", "windows-1252", "koi8-r", "gb18030", "iso-2022-jp", "euc-kr")
+FIRST_DATE = datetime(2020, 1, 6, 7, 0, tzinfo=UTC)
+DATE_RANGE_MINUTES = 6 * 365 * 24 * 60
+
+
+@dataclass
+class WrittenMessage:
+    """One message of a sitting, as written: single fields, links (text, URL), attachments (type, name) and the body."""
+
+    where: str
+    fields: dict[str, str] = field(default_factory=dict)
+    links: list[tuple[str, str]] = field(default_factory=list)
+    attachments: list[tuple[str, str]] = field(default_factory=list)
+    body: str = ""
+
+
+def read_sitting(file: Path) -> Iterator[WrittenMessage]:
+    """Yield the messages of one sitting.
+
+    Raises:
+        ValueError: a message lacks a field, has an unknown one, or has no body; names the file and the message's number.
+    """
+    text = f"\n{file.read_text(encoding='utf-8')}\n"
+    for number, block in enumerate(text.split(f"\n{SEPARATOR}\n")[1:], start=1):
+        yield _read_message(block, f"{file.name} message {number}")
+
+
+def _read_message(block: str, where: str) -> WrittenMessage:
+    """Parse one message."""
+    head, _, body = block.strip("\n").partition("\n\n")
+    message = WrittenMessage(where, body=body.strip("\n") + "\n")
+    for line in head.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key == "link":
+            shown, _, url = value.rpartition("->")
+            message.links.append((shown.strip(), url.strip()))
+        elif key == "attachment":
+            content_type, _, name = value.partition(" ")
+            message.attachments.append((content_type, name.strip()))
+        elif key in SINGLE:
+            message.fields[key] = value
+        else:
+            raise ValueError(f"{where}: unknown field {key!r}")
+    missing = [key for key in REQUIRED if not message.fields.get(key)]
+    if missing or not body.strip() or message.fields["label"] not in ("ham", "spam"):
+        raise ValueError(f"{where}: lacks {', '.join(missing) or 'a body or a label of ham or spam'}")
+    return message
+
+
+def build(message: WrittenMessage) -> bytes:
+    """Build the message; structure is drawn from its content's hash, regardless of its label."""
+    content = "\0".join([message.fields["from"], message.fields["subject"], message.body])
+    draw = random.Random(hashlib.sha256(content.encode()).digest())  # noqa: S311  a seeded draw, not a secret
+    mail = EmailMessage(policy=SMTP.clone(cte_type="8bit"))
+    _add_header(mail, message, draw)
+    structure = draw.choices(("plain", "html", "both"), weights=(40, 20, 40))[0]
+    charset = _charset(message.body + message.fields.get("preheader", ""), draw)
+    encoding = draw.choice(("8bit", "quoted-printable", "base64"))
+    if structure in ("plain", "both"):
+        mail.set_content(_plain(message), charset=charset, cte=encoding)
+    if structure == "html":
+        mail.set_content(_html(message), subtype="html", charset=charset, cte=encoding)
+    elif structure == "both":
+        mail.add_alternative(_html(message), subtype="html", charset=charset, cte=encoding)
+    for content_type, name in message.attachments:
+        maintype, _, subtype = content_type.partition("/")
+        mail.add_attachment(
+            draw.randbytes(draw.randint(200, 900)), maintype=maintype, subtype=subtype or "octet-stream", filename=name
+        )
+    return mail.as_bytes()
+
+
+def _add_header(mail: EmailMessage, message: WrittenMessage, draw: random.Random) -> None:
+    """Set the fields that every message has."""
+    mail["From"] = _address(message.fields["from"])
+    mail["To"] = Address("", "someone", "mailbox.example")
+    mail["Subject"] = message.fields["subject"]
+    sent = FIRST_DATE + timedelta(minutes=draw.randrange(DATE_RANGE_MINUTES))
+    mail["Date"] = format_datetime(sent)
+    host = parseaddr(message.fields["from"])[1].rpartition("@")[2] or "mailbox.example"
+    mail["Message-ID"] = f"<{draw.getrandbits(64):016x}@{host}>"
+    if "reply-to" in message.fields:
+        mail["Reply-To"] = _address(message.fields["reply-to"])
+    mailer = draw.choice(MAILERS)
+    if mailer:
+        mail["X-Mailer"] = mailer
+
+
+def _address(written: str) -> Address:
+    """Read `Name <local@host>`."""
+    name, address = parseaddr(written)
+    local, _, host = address.rpartition("@")
+    return Address(name, local, host)
+
+
+def _charset(text: str, draw: random.Random) -> str:
+    """UTF-8 mostly; sometimes an older charset that holds the whole text."""
+    fitting = [charset for charset in LEGACY_CHARSETS if _fits(text, charset)]
+    return draw.choice(fitting) if fitting and draw.random() < 0.2 else "utf-8"  # noqa: PLR2004
+
+
+def _fits(text: str, charset: str) -> bool:
+    """Whether a charset holds every character."""
+    try:
+        text.encode(charset)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(message: WrittenMessage) -> str:
+    """The body with its links below it, as plain-text mailers put them."""
+    links = "".join(f"\n{shown}: {url}\n" if shown != url else f"\n{url}\n" for shown, url in message.links)
+    return message.body + links
+
+
+def _html(message: WrittenMessage) -> str:
+    """The body as simple HTML, with a hidden preheader where one was written."""
+    preheader = message.fields.get("preheader", "")
+    hidden = f'<div style="display:none;max-height:0">{html.escape(preheader)}</div>\n' if preheader else ""
+    paragraphs = "\n".join(f"<p>{html.escape(part).replace(chr(10), '<br>')}</p>" for part in message.body.strip().split("\n\n"))
+    links = "\n".join(f'<p><a href="{html.escape(url)}">{html.escape(shown or url)}</a></p>' for shown, url in message.links)
+    return f"<!DOCTYPE html>\n<html><body>\n{hidden}{paragraphs}\n{links}\n</body></html>\n"
+
+
+def main() -> None:
+    """Write the messages as files, or count them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="where to write the messages")
+    parser.add_argument("--count", action="store_true", help="print counts by label and language")
+    options = parser.parse_args()
+    if not options.folder and not options.count:
+        parser.error("name a folder to write to, or ask for --count")
+    counts: Counter[tuple[str, str]] = Counter()
+    for file in sorted(FOLDER.glob("sitting_*.txt")):
+        for number, message in enumerate(read_sitting(file), start=1):
+            counts[message.fields["language"], message.fields["label"]] += 1
+            if options.folder:
+                target = options.folder / file.stem / message.fields["label"] / f"{number:03d}.eml"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(build(message))
+    for (language, label), count in sorted(counts.items()):
+        print(f"{language}\t{label}\t{count}")
+    print(f"total\t{sum(counts.values())}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
