@@ -1,0 +1,49 @@
+"""What an engine gives, and what it must be able to do; without torch, so that its users start and test fast.
+
+Implemented by `engine`; used by `batching`, `service.filter` and `cli.score`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of one text, together with who gave it.
+
+    Attributes:
+        score: calibrated probability of spam, 0.0 to 1.0.
+        threshold: operating point of the checkpoint that scored.
+        checkpoint: id of that checkpoint.
+        num_tokens: tokens that the model read.
+        is_truncated: whether text was left out to fit the token budget.
+    """
+
+    score: float
+    threshold: float
+    checkpoint: str
+    num_tokens: int
+    is_truncated: bool
+
+
+class Scorer(Protocol):
+    """A blocking scorer; `spamd.inference.engine.Engine` is the real one."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Id of the loaded checkpoint."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Operating point of the loaded checkpoint."""
+        ...
+
+    def estimate_tokens(self, text: str) -> int:
+        """Tell roughly, and at no cost, how many tokens a text will take."""
+        ...
+
+    def score(self, texts: Sequence[str]) -> list[Scored]:
+        """Score texts; the answer has their order."""
+        ...

@@ -1,0 +1,194 @@
+"""The batcher, with engines that do as they are told."""
+
+import asyncio
+import threading
+
+import pytest
+from fake_engine import FakeEngine
+
+from spamd.errors import ScoringError, ScoringTimeout
+from spamd.inference.batching import Batcher
+from spamd.inference.scored import Scored
+
+
+def _soon():
+    """A deadline that no sound test reaches."""
+    return asyncio.get_running_loop().time() + 10
+
+
+async def _begun(engine):
+    """Wait until the engine works on a batch."""
+    assert await asyncio.to_thread(engine.started.wait, 10)
+
+
+def _ask(batcher, text):
+    """Ask for a score without waiting for it."""
+    return asyncio.create_task(batcher.score(text, _soon()))
+
+
+async def test_a_lone_text_is_scored_at_once():
+    """An idle engine gets a single text without waiting for more."""
+    engine = FakeEngine()
+    batcher = Batcher(engine)
+    served = await batcher.score("hello", _soon())
+
+    assert Scored(0.5, 0.9, "one", 5, is_truncated=False) == served.scored
+    assert [["hello"]] == engine.batches
+    assert served.queue_milliseconds >= 0
+    assert served.score_milliseconds >= 0
+
+
+async def test_what_arrives_meanwhile_forms_the_next_batch():
+    """Texts that arrive during a batch are scored together after it, in order."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine)
+    first = _ask(batcher, "a")
+    await _begun(engine)
+    rest = [_ask(batcher, text) for text in "bcd"]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(first, *rest)
+
+    assert [["a"], ["b", "c", "d"]] == engine.batches
+
+
+async def test_batches_keep_the_token_budget():
+    """A batch ends where the estimate passes the budget, and a text above it goes alone."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine, max_batch_tokens=4)
+    asked = [_ask(batcher, "a")]
+    await _begun(engine)
+    asked += [_ask(batcher, text) for text in ("bb", "cc", "d", "eeeeee", "f")]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(*asked)
+
+    assert [["a"], ["bb", "cc"], ["d"], ["eeeeee"], ["f"]] == engine.batches
+
+
+async def test_the_loop_answers_while_the_engine_blocks():
+    """While a batch blocks in its thread, a coroutine on the loop runs to its end first."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine)
+    events = []
+
+    async def score():
+        await batcher.score("slow", _soon())
+        events.append("scored")
+
+    async def greet():
+        for _ in range(100):
+            await asyncio.sleep(0)
+        events.append("greeted")
+
+    scoring = asyncio.create_task(score())
+    await _begun(engine)
+    await greet()
+    engine.gate.set()
+    await scoring
+
+    assert ["greeted", "scored"] == events
+
+
+async def test_a_full_queue_refuses():
+    """More texts than may wait are refused at once, and the ones that wait are still served."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine, max_waiting=2)
+    first = _ask(batcher, "a")
+    await _begun(engine)
+    waiting = [_ask(batcher, "b"), _ask(batcher, "c")]
+    await asyncio.sleep(0)
+    with pytest.raises(asyncio.QueueFull):
+        await batcher.score("d", _soon())
+    engine.gate.set()
+
+    assert 3 == len(await asyncio.gather(first, *waiting))
+
+
+async def test_cancellation_frees_the_place():
+    """A caller that gives up leaves the queue: its text is never scored and another takes the place."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine, max_waiting=1)
+    first = _ask(batcher, "a")
+    await _begun(engine)
+    given_up = _ask(batcher, "b")
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    second = _ask(batcher, "c")
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(first, second)
+
+    assert [["a"], ["c"]] == engine.batches
+
+
+async def test_a_caller_that_gives_up_mid_batch_harms_nobody():
+    """When a caller leaves while its batch is scored, the others of the batch get their scores."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine)
+    asked = [_ask(batcher, "a"), _ask(batcher, "b")]
+    await _begun(engine)
+    asked[0].cancel()
+    engine.gate.set()
+
+    assert 1 == (await asked[1]).scored.num_tokens
+    assert [["a", "b"]] == engine.batches
+
+
+async def test_the_deadline_is_a_scoring_timeout():
+    """A text that is not scored in time is given up, while the engine still blocks."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine)
+    with pytest.raises(ScoringTimeout):
+        await batcher.score("slow", asyncio.get_running_loop().time() + 0.05)
+    engine.gate.set()
+
+    assert 5 == (await batcher.score("hello", _soon())).scored.num_tokens
+
+
+async def test_a_failing_batch_fails_its_messages_only():
+    """An engine that raises fails the messages of that batch; the next batch is scored."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine, max_batch_tokens=4)
+    first = _ask(batcher, "a")
+    await _begun(engine)
+    failing, last = _ask(batcher, "fail"), _ask(batcher, "b")
+    await asyncio.sleep(0)
+    engine.gate.set()
+    answers = await asyncio.gather(first, failing, last, return_exceptions=True)
+
+    assert ["Served", "ScoringError", "Served"] == [type(answer).__name__ for answer in answers]
+    assert isinstance(answers[1].__cause__, RuntimeError)
+
+
+async def test_swap_takes_effect_at_the_next_batch():
+    """The batch being scored ends with the old engine, those waiting go to the new one, and nobody is dropped."""
+    old, new = FakeEngine("old", gate=threading.Event()), FakeEngine("new")
+    batcher = Batcher(old)
+    first = _ask(batcher, "a")
+    await _begun(old)
+    second = _ask(batcher, "b")
+    await asyncio.sleep(0)
+
+    assert batcher.swap(new) is old
+    old.gate.set()
+    assert ["old", "new"] == [served.scored.checkpoint for served in await asyncio.gather(first, second)]
+
+
+async def test_close_scores_what_waits():
+    """Closing serves every waiting text and refuses new ones."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine)
+    asked = [_ask(batcher, "a")]
+    await _begun(engine)
+    asked.append(_ask(batcher, "b"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)
+    with pytest.raises(ScoringError, match="stopping"):
+        await batcher.score("late", _soon())
+    engine.gate.set()
+    await closing
+
+    assert 2 == len(await asyncio.gather(*asked))
