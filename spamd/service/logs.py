@@ -1,0 +1,113 @@
+"""Structured log lines on standard error: JSON for machines, columns for people.
+
+All loggers go through one renderer: ours, aiosmtpd's, asyncio's and Python's warnings. Nothing here decides what is logged; it
+only takes care that a line stays one line, and that no exception carries a piece of a message into the log. Called by `daemon`.
+
+Security: texts of exceptions may quote the mail that caused them, so that only their types and places are written; control
+characters in values are escaped, so that nobody forges a line.
+"""
+
+import logging
+import sys
+import traceback
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+OWN_LOGGER = "spamd"
+OTHERS = ("", "asyncio", "py.warnings")
+"""Loggers that are heard from warnings up, however much of ours is wanted."""
+
+QUIET_LOGGERS = ("mail",)
+"""Loggers that are heard from errors up: aiosmtpd writes sender and recipients below that."""
+
+NUM_FRAMES = 5
+
+
+def configure_logging(level: str, log_format: str, stream: TextIO | None = None) -> None:
+    """Send every log line to a stream.
+
+    Args:
+        level: least level of our own lines: `debug`, `info`, `warning` or `error`.
+        log_format: `json`, `console`, or `auto` for JSON unless the stream is a terminal.
+        stream: where to write; None means standard error.
+    """
+    stream = stream or sys.stderr
+    is_console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _place_of_exception,
+        _one_line,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if is_console else structlog.processors.JSONRenderer(default=str)
+    )
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.getLogger().handlers[:] = [handler]
+    logging.captureWarnings(capture=True)
+    for name in OTHERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Change the least level of our own lines.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+    """
+    logging.getLogger(OWN_LOGGER).setLevel(level.upper())
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Describe an error for the log by type and place, without its text, which may quote a message.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        `exception`, the types from the error to its first cause, and `raised_at`, the innermost frames.
+    """
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    frames = traceback.extract_tb(chain[-1].__traceback__)[-NUM_FRAMES:]
+    return {
+        "exception": " from ".join(type(one).__name__ for one in chain),
+        "raised_at": " ".join(f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno}" for frame in frames),
+    }
+
+
+def _place_of_exception(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Replace an exception by its types and places."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event.update(describe(error))
+    return event
+
+
+def _one_line(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Escape control characters."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
+    return event

@@ -1,0 +1,45 @@
+"""What a daemon says to systemd and gets from it: readiness notices and listening sockets.
+
+A few lines of our own instead of a dependency (see sd_notify(3) and sd_listen_fds(3)); silent where systemd is not there. Called
+by `daemon`.
+
+Security: writes short fixed texts to the one socket that $NOTIFY_SOCKET names; nothing of a message is among them.
+"""
+
+import os
+import socket
+import time
+
+FIRST_INHERITED = 3
+
+
+def notify(*assignments: str) -> None:
+    """Tell systemd about a change, for instance `READY=1`.
+
+    Args:
+        assignments: lines `NAME=value`, sent together.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        # A leading @ stands for the abstract name space, whose names begin with NUL.
+        connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+        connection.sendall("\n".join(assignments).encode())
+
+
+def notify_reloading() -> None:
+    """Tell systemd that a reload begins; `Type=notify-reload` wants the monotonic time with it."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """Return the listening sockets that systemd opened for this program, none where it did not."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    sockets = [socket.socket(fileno=descriptor) for descriptor in range(FIRST_INHERITED, FIRST_INHERITED + count)]
+    for inherited in sockets:
+        inherited.set_inheritable(False)
+        inherited.settimeout(0)
+    return sockets
