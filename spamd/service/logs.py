@@ -36,6 +36,8 @@ def configure_logging(level: str, log_format: str, stream: TextIO | None = None)
     stream = stream or sys.stderr
     is_console = log_format == "console" or (log_format == "auto" and stream.isatty())
     shared: list[Processor] = [
+        # Whatever a protocol bound for the message at hand, its queue id for one, stands in every line about it.
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _place_of_exception,

@@ -1,0 +1,151 @@
+"""One checkpoint on one device: texts in, scores out.
+
+Blocking, and to be called from one thread at a time; `batching` puts it behind the event loop. It tokenises, sorts by length so
+that little is padded, and keeps each batch within a token budget. Knows nothing of SMTP, messages or labels. Built by `daemon`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from spamd.errors import CheckpointError, ScoringError
+from spamd.inference.devices import choose_device, set_threads
+from spamd.inference.scored import Scored
+from spamd.interfaces import HeadFactory
+from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
+from spamd.model.classifier import pad, scores
+
+CHARACTERS_PER_TOKEN = 3
+"""What `estimate_tokens` reckons with; text in Latin letters has more, so that batches rather stay below their budget."""
+
+
+class Engine:
+    """Scores texts with one checkpoint.
+
+    Args:
+        checkpoint: what scores.
+        device: where it computes.
+        max_batch_tokens: tokens computed at once, padding included; a longer text goes alone.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: torch.device, max_batch_tokens: int = 8192) -> None:
+        self.card: CheckpointCard = checkpoint.card
+        self.device = device
+        self._tokenizer = checkpoint.tokenizer
+        self._classifier = checkpoint.classifier.to(device).eval()
+        self._max_batch_tokens = max_batch_tokens
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        heads: Mapping[str, HeadFactory],
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        max_batch_tokens: int = 8192,
+        weights_dir: Path | None = None,
+    ) -> Self:
+        """Load a checkpoint and try it out.
+
+        Args:
+            folder: the checkpoint.
+            heads: the heads on offer by name.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            threads: threads for the CPU; 0 takes as many as this process may use. Holds for the whole process.
+            max_batch_tokens: tokens computed at once, padding included.
+            weights_dir: where published weights lie, for checkpoints that build on them.
+
+        Returns:
+            An engine that has scored once, so that the first message does not wait for what torch sets up on first use.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or damaged, needs what is not there, or computes no score.
+            ConfigError: the device cannot be used.
+        """
+        chosen = choose_device(device)
+        set_threads(threads)
+        checkpoint = load_checkpoint(folder, heads, weights_dir=weights_dir)
+        engine = cls(checkpoint, device=chosen, max_batch_tokens=max_batch_tokens)
+        engine.warm_up()
+        return engine
+
+    @property
+    def checkpoint(self) -> str:
+        """Id of the loaded checkpoint."""
+        return self.card.id
+
+    @property
+    def threshold(self) -> float:
+        """Operating point of the loaded checkpoint."""
+        return self.card.threshold
+
+    def estimate_tokens(self, text: str) -> int:
+        """Tell roughly, and at no cost, how many tokens a text will take."""
+        return min(self.card.max_tokens, len(text) // CHARACTERS_PER_TOKEN + 1)
+
+    def warm_up(self) -> None:
+        """Score a short and a long text.
+
+        Raises:
+            CheckpointError: what came out is no score.
+        """
+        try:
+            self.score(["warm", "up " * self.card.max_tokens])
+        except ScoringError as error:
+            raise CheckpointError(str(error)) from None
+
+    def score(self, texts: Sequence[str]) -> list[Scored]:
+        """Score texts.
+
+        Args:
+            texts: what the model reads, each the text of one message.
+
+        Returns:
+            One answer a text, in the same order.
+
+        Raises:
+            ScoringError: the model computed something that is not a probability.
+        """
+        encoded = [self._tokenizer.encode(text, self.card.max_tokens) for text in texts]
+        probabilities: dict[int, float] = {}
+        for batch in budgeted([len(one.ids) for one in encoded], self._max_batch_tokens):
+            probabilities |= zip(batch, self._probabilities([encoded[index].ids for index in batch]), strict=True)
+        return [
+            Scored(probabilities[index], self.threshold, self.checkpoint, len(one.ids), one.is_truncated)
+            for index, one in enumerate(encoded)
+        ]
+
+    @torch.inference_mode()
+    def _probabilities(self, sequences: list[list[int]]) -> list[float]:
+        """Compute the calibrated probability of spam for one batch of token sequences."""
+        ids, lengths = pad(sequences, self._tokenizer.end_of_text)
+        logits = self._classifier(ids.to(self.device), lengths.to(self.device))
+        probabilities: list[float] = scores(logits, self.card.temperature).tolist()
+        # A broken weight makes NaN, which is below any threshold: it must not pass for ham.
+        if not all(math.isfinite(probability) for probability in probabilities):
+            raise ScoringError(f"checkpoint {self.checkpoint} computed a score that is not a number; its weights are damaged.")
+        return probabilities
+
+
+def budgeted(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Divide sequences into batches of similar length.
+
+    Args:
+        lengths: tokens of each sequence.
+        max_tokens: tokens of a batch, padding to its longest sequence included; a longer sequence goes alone.
+
+    Yields:
+        Indices into `lengths`, shortest sequences first.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > max_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,74 @@
+"""The choice of device and of the number of threads."""
+
+import os
+
+import pytest
+import torch
+
+from spamd.errors import ConfigError
+from spamd.inference.devices import choose_device, set_threads, usable_cpus
+
+
+def test_auto_takes_what_there_is():
+    """`auto` means CUDA where torch can use it and the CPU elsewhere."""
+    assert ("cuda" if torch.cuda.is_available() else "cpu") == choose_device("auto").type
+
+
+def test_cpu_is_always_there():
+    """The CPU can be asked for by name."""
+    assert torch.device("cpu") == choose_device("cpu")
+
+
+def test_absent_cuda_is_a_fault_of_the_settings(monkeypatch):
+    """A CUDA device that torch does not see is refused with a sentence."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"device = 'cuda:1': torch .* sees 1 CUDA devices"):
+        choose_device("cuda:1")
+
+
+def test_threads_are_set():
+    """The number of threads is torch's afterwards."""
+    before = torch.get_num_threads()
+    try:
+        assert 1 == set_threads(1)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cgroup(tmp_path):
+    """A control group tree; call with files to write, get the arguments for `usable_cpus`."""
+
+    def write(membership, files):
+        (tmp_path / "membership").write_text(membership)
+        for name, content in files.items():
+            file = tmp_path / "root" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        return {"cgroup_root": tmp_path / "root", "membership": tmp_path / "membership"}
+
+    return write
+
+
+def test_affinity_limits(cgroup):
+    """Without quotas the CPUs of the affinity count."""
+    assert len(os.sched_getaffinity(0)) == usable_cpus(**cgroup("0::/\n", {"cpu.max": "max 100000\n"}))
+
+
+@pytest.mark.parametrize(
+    ("membership", "files"),
+    [
+        ("0::/a/b\n", {"cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n", "a/b/cpu.max": "max 100000\n"}),
+        ("4:cpu,cpuacct:/a\n", {"cpu/a/cpu.cfs_quota_us": "100000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}),
+        ("0::/\n", {"cpu.max": "10000 100000\n"}),
+    ],
+    ids=["parent-v2", "v1", "less-than-one"],
+)
+def test_quotas_limit(cgroup, membership, files):
+    """The least quota of all groups above counts, in both versions, and one CPU is the least."""
+    assert 1 == usable_cpus(**cgroup(membership, files))
+
+
+def test_an_unreadable_tree_is_no_limit(tmp_path):
+    """Where there are no control groups, the affinity counts."""
+    assert len(os.sched_getaffinity(0)) == usable_cpus(cgroup_root=tmp_path, membership=tmp_path / "absent")
