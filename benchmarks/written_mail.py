@@ -162,17 +162,27 @@ def main() -> None:
     options = parser.parse_args()
     if not options.folder and not options.count:
         parser.error("name a folder to write to, or ask for --count")
-    counts: Counter[tuple[str, str]] = Counter()
-    for file in sorted(FOLDER.glob("sitting_*.txt")):
-        for number, message in enumerate(read_sitting(file), start=1):
-            counts[message.fields["language"], message.fields["label"]] += 1
-            if options.folder:
-                target = options.folder / file.stem / message.fields["label"] / f"{number:03d}.eml"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(build(message))
+    if options.folder:
+        write(options.folder)
+    counts = Counter((message.fields["language"], message.fields["label"]) for _, _, message in read_all())
     for (language, label), count in sorted(counts.items()):
         print(f"{language}\t{label}\t{count}")
-    print(f"total\t{sum(counts.values())}")
+    print(f"total\t{counts.total()}")
+
+
+def read_all() -> Iterator[tuple[str, int, WrittenMessage]]:
+    """Yield every message with its sitting and its number there."""
+    for file in sorted(FOLDER.glob("sitting_*.txt")):
+        for number, message in enumerate(read_sitting(file), start=1):
+            yield file.stem, number, message
+
+
+def write(folder: Path) -> None:
+    """Write every message as `folder/SITTING/LABEL/NUMBER.eml`."""
+    for sitting, number, message in read_all():
+        target = folder / sitting / message.fields["label"] / f"{number:03d}.eml"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(build(message))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,193 @@
+"""Make the checkpoint that ships: vocabulary, pretraining, fine-tuning, calibration, model card.
+
+    python benchmarks/default_checkpoint.py --data FOLDER --work FOLDER [--minutes 60] [--device cpu] [--install]
+
+`--data` holds the unpacked corpora, one folder each (`SOURCES` below says which are used and how); `--work` keeps what each stage
+made, so that a run that was stopped goes on where it was. Stages: `texts` (what `message_text` makes of every message, without
+duplicates, split 70/10/20 by hash), `vocabulary`, `pretraining` (next token, on the training part alone), `tuning` (two classes,
+all layers, then the product's own calibration and judgement) and, with `--install`, the copy into `spamd/model/default/`.
+
+Nothing of the validation and test parts is trained on, in any stage. Same seed and same machine, same checkpoint, but for the
+time that `--minutes` gives to pretraining.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import written_mail
+
+from spamd.interfaces import DatasetFactory
+from spamd.model.gpt2 import GPT2, GPT2Config
+from spamd.model.tokenizer import Tokenizer, train_vocabulary
+from spamd.training import datasets, splits, tables
+from spamd.training.pretraining import Progress, pack, pretrain
+from spamd.training.splits import Example
+from spamd.verdict import Label
+
+SEED = 123
+VOCABULARY_SIZE = 10_240
+CONFIG = GPT2Config(vocab_size=VOCABULARY_SIZE, n_positions=512, n_embd=256, n_layer=4, n_head=4)
+MAX_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus.
+
+    Attributes:
+        name: its folder below `--data`.
+        open: the dataset that reads it.
+        file: file below its folder; empty for the folder itself.
+        most: messages of each label that are fine-tuned on at the most; pretraining reads all.
+        repeats: how often each is seen in an epoch of fine-tuning.
+    """
+
+    name: str
+    open: DatasetFactory
+    file: str = ""
+    most: int = 4000
+    repeats: int = 1
+
+
+SOURCES = (
+    Source("spamassassin", datasets.folder),
+    Source("csdmc2010", datasets.folder),
+    Source("sf_lists", datasets.folder),
+    Source("lists_ham", datasets.folder, most=2500),
+    Source("newsletters_ham", datasets.folder, repeats=8),
+    Source("ccert_zh_2005", datasets.folder, most=1500),
+    Source("enron_spam", tables.csv, "enron_spam.csv", most=3500),
+    Source("ling_spam", tables.csv, "ling_spam_bare.csv", most=1500),
+    Source("sms_uci", tables.sms_spam_collection, "SMSSpamCollection", most=1000),
+    Source("sms_tr", tables.csv, "sms_tr.csv", most=700),
+    Source("sms_id", tables.csv, "sms_id.csv", most=500),
+    Source("written_mail", datasets.folder, repeats=4),
+)
+
+
+def main() -> None:
+    """Run the stages that are not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the unpacked corpora")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what the stages make")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time for pretraining")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    parser.add_argument(
+        "--until", choices=("texts", "vocabulary", "pretraining", "tuning"), default="tuning", help="last stage to run"
+    )
+    parser.add_argument("--install", action="store_true", help="make the outcome the checkpoint that ships")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    parts = texts(options.data, options.work)
+    if options.until == "texts":
+        return
+    tokenizer = vocabulary(parts.train, options.work)
+    if options.until == "vocabulary":
+        return
+    trunk = pretraining(parts, tokenizer, options.work, options.minutes, options.device)
+    del trunk
+
+
+def texts(data: Path, work: Path) -> splits.Split:
+    """Stage 1: the text of every message, without duplicates, in three parts."""
+    file = work / "texts.jsonl"
+    if not file.exists():
+        written = work / "written_mail"
+        if not written.exists():
+            written_mail.write(written)
+        examples = splits.deduplicate(_read_sources(data, work)).examples
+        rows = (json.dumps(asdict(example)) for example in examples)
+        file.with_suffix(".partial").write_text("\n".join(rows), encoding="utf-8")
+        file.with_suffix(".partial").rename(file)
+    examples = [_example(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    parts = splits.split(examples, SEED)
+    for name, part in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        print(name, dict(sorted(Counter((e.dataset, e.label.value) for e in part).items())))
+    return parts
+
+
+def _read_sources(data: Path, work: Path) -> Iterator[Example]:
+    """Read every corpus, telling how long it took."""
+    for source in SOURCES:
+        start, num = time.monotonic(), 0
+        folder = (work if source.name == "written_mail" else data) / source.name
+        for example in splits.read_examples(source.open(folder / source.file), source.name):
+            num += 1
+            yield example
+        print(f"{source.name}: {num} messages in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _example(row: dict[str, str]) -> Example:
+    """Read one line of the text file back."""
+    return Example(row["text"], Label(row["label"]), row["origin"], row["dataset"])
+
+
+def vocabulary(train: Iterable[Example], work: Path) -> Tokenizer:
+    """Stage 2: a byte-level vocabulary, trained on as much of each corpus so that none rules it."""
+    file = work / "vocabulary.tiktoken"
+    if not file.exists():
+        by_corpus: dict[str, list[str]] = defaultdict(list)
+        for example in train:
+            by_corpus[example.dataset].append(example.text[:4000])
+        draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
+        chosen = [text for found in by_corpus.values() for text in draw.sample(found, min(len(found), 3000))]
+        train_vocabulary(chosen, VOCABULARY_SIZE - 1, file)
+    return Tokenizer.from_file(file)
+
+
+def pretraining(parts: splits.Split, tokenizer: Tokenizer, work: Path, minutes: float, device: str) -> GPT2:
+    """Stage 3: next-token training of the trunk on the training part."""
+    torch.manual_seed(SEED)
+    trunk = GPT2(CONFIG)
+    stream = _stream(parts.train, tokenizer, work / "stream.npy")
+    heldout = _stream(parts.validation, tokenizer, work / "heldout.npy")
+    print(f"pretraining: {len(stream):,} tokens, {sum(p.numel() for p in trunk.parameters()):,} parameters", flush=True)
+    pretrain(
+        trunk,
+        stream,
+        seconds=minutes * 60,
+        heldout=heldout,
+        batch_tokens=8192,
+        learning_rate=2e-3,
+        seed=SEED,
+        device=device,
+        folder=work / "pretraining",
+        report=_tell,
+        evaluate_every=250,
+    )
+    return trunk.to("cpu")
+
+
+def _stream(examples: list[Example], tokenizer: Tokenizer, file: Path) -> np.ndarray:
+    """Encode documents in a drawn order, cut at four windows each, and keep the stream."""
+    if not file.exists():
+        shuffled = random.Random(SEED).sample(examples, len(examples))  # noqa: S311  a seeded draw, not a secret
+        documents = (tokenizer.encode(example.text, 4 * MAX_TOKENS).ids for example in shuffled)
+        np.save(file, pack(documents, tokenizer.end_of_text))
+    return np.load(file, mmap_mode="r")
+
+
+def _tell(progress: Progress) -> None:
+    """Print a line of progress."""
+    heldout = f" held out {progress.heldout_loss:.3f}" if progress.heldout_loss is not None else ""
+    print(
+        f"pretraining {progress.fraction:.1%} step {progress.step} loss {progress.loss:.3f}{heldout} "
+        f"{progress.tokens_per_second:,.0f} tokens/s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
