@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "written_mail"
@@ -108,8 +108,7 @@ def _add_header(mail: EmailMessage, message: WrittenMessage, draw: random.Random
     mail["Subject"] = message.fields["subject"]
     sent = FIRST_DATE + timedelta(minutes=draw.randrange(DATE_RANGE_MINUTES))
     mail["Date"] = format_datetime(sent)
-    host = parseaddr(message.fields["from"])[1].rpartition("@")[2] or "mailbox.example"
-    mail["Message-ID"] = f"<{draw.getrandbits(64):016x}@{host}>"
+    mail["Message-ID"] = f"<{draw.getrandbits(64):016x}@{mail['From'].addresses[0].domain}>"
     if "reply-to" in message.fields:
         mail["Reply-To"] = _address(message.fields["reply-to"])
     mailer = draw.choice(MAILERS)
@@ -118,10 +117,10 @@ def _add_header(mail: EmailMessage, message: WrittenMessage, draw: random.Random
 
 
 def _address(written: str) -> Address:
-    """Read `Name <local@host>`."""
-    name, address = parseaddr(written)
+    """Read `Name <local@host>`; the name is written as its reader sees it, commas and all."""
+    name, _, address = written.rstrip("> ").rpartition("<")
     local, _, host = address.rpartition("@")
-    return Address(name, local, host)
+    return Address(name.strip(' "'), local, host)
 
 
 def _charset(text: str, draw: random.Random) -> str:
