@@ -1,0 +1,124 @@
+"""Characters to plain wording: what readers cannot see goes, disguised letters become the letters they play, padding shrinks.
+
+Everything is linear in the length of the text. Called by `text`.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from spamd.mail.links import shorten_urls
+
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]"
+)
+_IN_WORD = re.compile("(?<=[A-Za-z])[\u00ad\u034f\u180e\u200b-\u200f\u2060-\u2064\ufeff]+(?=[A-Za-z])")
+_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_SPACES = re.compile(r"[^\S\n]+")
+_AROUND_LINE_END = re.compile(r" ?\n ?")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_DECORATION = re.compile(r"([^\w\s] ?)\1{3,}")
+_PAIRED_DECORATION = re.compile(r"([^\w\s]{2})\1{3,}")
+_SAME_LETTER = re.compile(r"(\w)\1{7,}")
+_CODE = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
+_LONG_WORD = re.compile(r"[!-~]{81,}")
+_CODE_LINES = re.compile(r"(?:(?:^|\n)[>| ]*[A-Za-z0-9+/=_-]{16}\.\.\.(?=\n|\Z)){2,}")
+_OTHER = "\u0370-\u03ff\u0400-\u052f\u0131\u0251\u0261"
+_MIXED_WORD = re.compile(
+    f"(?<![A-Za-z{_OTHER}])(?:[A-Za-z]++[{_OTHER}]|[{_OTHER}]++[A-Za-z])[A-Za-z{_OTHER}]*+",
+)
+
+# Cyrillic, Greek and stray Latin letters that look like a Latin one.
+_LOOKALIKES = str.maketrans(
+    "АВЕКМНОРСТУХІЈЅЗԌаеорсухіјѕԁԛԝһѵӏкмтпгиΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυχκηωıɑɡ",
+    "ABEKMHOPCTYXIJS3GaeopcyxijsdqwhvlkmtnruABEZHIKMNOPTYXaivoptuxknwiag",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A text made plain.
+
+    Attributes:
+        text: what remains.
+        num_invisible: invisible characters that stood inside Latin words.
+        num_lookalikes: words in which letters of another script played Latin ones.
+    """
+
+    text: str
+    num_invisible: int = 0
+    num_lookalikes: int = 0
+
+
+def plain_wording(text: str, max_characters: int) -> Wording:
+    """Make a text plain.
+
+    Args:
+        text: any text.
+        max_characters: longer texts lose their middle, three quarters of what is kept being the head.
+
+    Returns:
+        The plain text: NFKC, lines stripped, at most one blank line in a row, URLs cut to hosts.
+    """
+    num_invisible = 0
+    text = _LINE_END.sub("\n", text)
+    if not text.isascii():
+        text, num_invisible = _without_invisible(text)
+    else:
+        text = _INVISIBLE.sub("", text)
+    text = _squeeze(text)
+    text = keep_ends(text, 4 * max_characters)
+    if not text.isascii():
+        text = _squeeze(unicodedata.normalize("NFKC", text))
+    text, num_lookalikes = (text, 0) if text.isascii() else _unmask(text)
+    text = _shorten(text)
+    return Wording(keep_ends(text, max_characters), num_invisible, num_lookalikes)
+
+
+def _without_invisible(text: str) -> tuple[str, int]:
+    """Drop invisible characters, counting those that split a Latin word."""
+    text, num_invisible = _IN_WORD.subn("", text)
+    return _INVISIBLE.sub("", text), num_invisible
+
+
+def _squeeze(text: str) -> str:
+    """Make every run of blanks one blank, and of blank lines one blank line."""
+    text = _SPACES.sub(" ", text)
+    text = _AROUND_LINE_END.sub("\n", text)
+    return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def _unmask(text: str) -> tuple[str, int]:
+    """Replace lookalikes inside words that are otherwise Latin; words of other scripts stay as they are."""
+    num_words = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal num_words
+        word = match[0]
+        plain = word.translate(_LOOKALIKES)
+        if not plain.isascii():
+            return word
+        num_words += 1
+        return plain
+
+    return _MIXED_WORD.sub(replace, text), num_words
+
+
+def _shorten(text: str) -> str:
+    """Cut URLs to hosts, and decoration and codes to a few characters."""
+    text = shorten_urls(text)
+    text = _DECORATION.sub(r"\1\1\1", text)
+    text = _PAIRED_DECORATION.sub(r"\1\1", text)
+    text = _SAME_LETTER.sub(r"\1\1\1\1\1", text)
+    text = _CODE.sub(lambda match: f"{match[0][:16]}...", text)
+    text = _LONG_WORD.sub(lambda match: f"{match[0][:40]}...", text)
+    return _CODE_LINES.sub(lambda match: match[0][: match[0].find("...") + 3], text)
+
+
+def keep_ends(text: str, max_characters: int) -> str:
+    """Cut the middle out of a text that is too long: three quarters of what stays are head, one quarter tail."""
+    if len(text) <= max_characters:
+        return text
+    tail = max_characters // 4
+    return f"{text[: max_characters - tail - 5]}\n...\n{text[-tail:]}"
