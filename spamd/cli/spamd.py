@@ -1,0 +1,42 @@
+"""`spamd`: the daemon's command line. Thin: reads two options and hands over to `spamd.daemon`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spamd import __version__
+from spamd.cli import run
+
+app = typer.Typer(name="spamd", add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_version(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        typer.echo(f"spamd {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml, if there is one.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Filter mail: listen for SMTP, tag each message as spam or ham, and hand it to the next hop.
+
+    SIGHUP loads the promoted checkpoint, scoring.threshold and log.level; SIGTERM ends after the messages in flight.
+    """
+    del version
+    from spamd.daemon import run_daemon
+
+    run_daemon(config)
+
+
+def main() -> None:
+    """Run `spamd`."""
+    run(app)

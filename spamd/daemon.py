@@ -1,0 +1,238 @@
+"""The daemon: start, reload, drain, stop.
+
+Start, in this order, each step only after the one before: settings, plugins, checkpoint, a first score, listening, READY=1. A
+fault on the way is raised as an error that names it, and nothing is left half-started. SIGHUP reloads what can change while mail
+flows: the checkpoint that is promoted now, `scoring.threshold` and `log.level`; everything else waits for a restart, and a log
+line says so. SIGTERM and SIGINT drain: sessions that are sending end their message, the others are told 421; a second signal ends
+at once. Knows nothing of protocols or models; it joins the parts. Called by `cli.spamd`.
+
+Security: listens where the settings say and opens no other connection; loads only safetensors and JSON; writes nothing to disk.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from spamd import __version__
+from spamd.config import Settings, load_settings
+from spamd.errors import SpamdError
+from spamd.hooks.manager import load_plugins
+from spamd.inference.batching import Batcher
+from spamd.inference.engine import Engine
+from spamd.interfaces import HeadFactory
+from spamd.service.addresses import refuse_loop
+from spamd.service.filter import MessageFilter
+from spamd.service.logs import configure_logging, describe, set_level
+from spamd.service.registry import Registry
+from spamd.service.systemd import inherited_sockets, notify, notify_reloading
+from spamd.smtp.server import Proxy, start_proxy
+
+log = structlog.get_logger(__name__)
+
+RELOADABLE = frozenset({"scoring.threshold", "log.level"})
+CLOSE_SECONDS = 1.0
+
+
+def run_daemon(settings_file: Path | None = None) -> None:
+    """Run until a signal ends it.
+
+    Args:
+        settings_file: the TOML file, or None for the usual place.
+
+    Raises:
+        SpamdError: something is wrong with settings, plugins or checkpoint.
+        OSError: the address cannot be listened on.
+    """
+    settings = load_settings(settings_file)
+    configure_logging(settings.log.level, settings.log.format)
+    refuse_loop(settings.smtp.listen, settings.smtp.next_hop)
+    reload_wanted = asyncio.Event()
+    # Whoever promotes a checkpoint while another one loads must not kill the daemon, and is served as soon as it runs.
+    signal.signal(signal.SIGHUP, lambda *_: reload_wanted.set())
+    heads = load_heads(settings)
+    registry = Registry(settings.state_dir)
+    engine = load_engine(settings, heads, registry.current())
+    daemon = Daemon(settings, settings_file, registry, heads, engine)
+    asyncio.run(daemon.serve(reload_wanted))
+    _leave()
+
+
+def load_heads(settings: Settings) -> Mapping[str, HeadFactory]:
+    """Load the plugins and return the heads that they and spamd itself offer, by name.
+
+    Raises:
+        PluginError: a plugin cannot be used.
+    """
+    plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins, kinds=("head",))
+    return plugins.heads
+
+
+def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Path) -> Engine:
+    """Load a checkpoint as the settings say, and score with it once.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: the device cannot be used.
+    """
+    return Engine.load(
+        folder,
+        heads,
+        device=settings.scoring.device,
+        threads=settings.scoring.threads,
+        max_batch_tokens=settings.scoring.max_batch_tokens,
+        weights_dir=settings.state_dir / "weights",
+    )
+
+
+class Daemon:
+    """A loaded engine behind a listening proxy.
+
+    Args:
+        settings: as they were at the start.
+        settings_file: where they came from, to be read again at a reload.
+        registry: says which checkpoint is promoted.
+        heads: the heads on offer.
+        engine: the loaded checkpoint, which has scored already.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        settings_file: Path | None,
+        registry: Registry,
+        heads: Mapping[str, HeadFactory],
+        engine: Engine,
+    ) -> None:
+        self._settings = settings
+        self._settings_file = settings_file
+        self._registry = registry
+        self._heads = heads
+        self._batcher = Batcher(
+            engine, max_batch_tokens=settings.scoring.max_batch_tokens, max_waiting=settings.scoring.max_waiting_messages
+        )
+        self._filter = MessageFilter(
+            self._batcher, deadline_seconds=settings.scoring.deadline_seconds, threshold=settings.scoring.threshold
+        )
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
+
+    async def serve(self, reload_wanted: asyncio.Event) -> None:
+        """Listen, announce it, and serve until SIGTERM or SIGINT.
+
+        Args:
+            reload_wanted: set when a reload is asked for; may be set already.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        proxy = await self._listen()
+        stop_wanted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, stop_wanted)
+        log.info("ready", version=__version__, listen=proxy.addresses, next_hop=self._settings.smtp.next_hop, **self._model())
+        self._announce()
+        reloading = asyncio.create_task(self._reload_when(reload_wanted))
+        await stop_wanted.wait()
+        notify("STOPPING=1")
+        reloading.cancel()
+        await self._drain(proxy)
+
+    async def reload(self) -> None:
+        """Serve the promoted checkpoint and the reloadable settings from now on; on any fault keep the old ones and say why."""
+        notify_reloading()
+        loop = asyncio.get_running_loop()
+        try:
+            settings = load_settings(self._settings_file)
+            engine = await loop.run_in_executor(self._loader, self._load_promoted)
+        except (SpamdError, OSError) as error:
+            log.error("reload refused", reason=str(error), **self._model())  # noqa: TRY400  the sentence says it all
+        except Exception as error:  # noqa: BLE001  a daemon that filters mail must survive a bad checkpoint
+            log.error("reload refused", **describe(error), **self._model())  # noqa: TRY400  no traceback in a line
+        else:
+            old = self._batcher.swap(engine)
+            self._filter.threshold = settings.scoring.threshold
+            set_level(settings.log.level)
+            waiting = [key for key in changed_keys(self._settings, settings) if key not in RELOADABLE]
+            log.info("reloaded", replaced=old.checkpoint, restart_needed_for=waiting, **self._model())
+        finally:
+            self._announce()
+
+    def _load_promoted(self) -> Engine:
+        """Load the checkpoint that is promoted now; in a thread of its own."""
+        return load_engine(self._settings, self._heads, self._registry.current())
+
+    async def _listen(self) -> Proxy:
+        """Start the proxy on the address of the settings, or on the sockets that systemd handed over."""
+        smtp = self._settings.smtp
+        try:
+            return await start_proxy(smtp, self._filter, sockets=inherited_sockets() or None)
+        except OSError as error:
+            reason = f"cannot be listened on: {error.strerror}; stop what uses it or change smtp.listen"
+            raise OSError(error.errno, reason, smtp.listen) from None
+
+    async def _reload_when(self, wanted: asyncio.Event) -> None:
+        """Reload whenever asked, one reload at a time; several wishes during one reload are one more reload."""
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await self.reload()
+
+    async def _drain(self, proxy: Proxy) -> None:
+        """Let messages in flight finish within the drain timeout, then close everything."""
+        log.info("draining", seconds=self._settings.smtp.drain_timeout_seconds)
+        await proxy.drain(self._settings.smtp.drain_timeout_seconds)
+        self._filter.close()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._batcher.close(), CLOSE_SECONDS)
+        log.info("stopped")
+
+    def _stop(self, wanted: asyncio.Event) -> None:
+        """Ask for the end, and let a second signal have its usual effect."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+        wanted.set()
+
+    def _announce(self) -> None:
+        """Tell systemd that mail is filtered, and by what."""
+        notify("READY=1", f"STATUS=filtering with checkpoint {self._batcher.engine.checkpoint}")
+
+    def _model(self) -> dict[str, Any]:
+        """What scores at present, for the log."""
+        threshold = self._filter.threshold
+        return {
+            "checkpoint": self._batcher.engine.checkpoint,
+            "threshold": self._batcher.engine.threshold if threshold is None else threshold,
+        }
+
+
+def changed_keys(old: Settings, new: Settings) -> list[str]:
+    """Name the settings that differ, as `section.key`."""
+
+    def flat(settings: Settings) -> dict[str, Any]:
+        values = settings.model_dump()
+        return {
+            (f"{section}.{key}" if key else section): value
+            for section, content in values.items()
+            for key, value in (content.items() if isinstance(content, dict) else [("", content)])
+        }
+
+    before, after = flat(old), flat(new)
+    return [key for key in before if before[key] != after[key]]
+
+
+def _leave() -> None:
+    """End the program even while a thread is stuck in an engine; Python itself would wait for it."""
+    sys.stderr.flush()
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        os._exit(os.EX_OK)
