@@ -2,8 +2,8 @@
 
 Leaves out what is hidden (no display, no size, no opacity, letters in the colour of their ground, comments, scripts) but
 counts it; keeps line ends where blocks begin; notes links that show one host and lead to another. Fetches nothing, runs nothing,
-knows no cascade. Called by `text`. Security: the page is hostile; `tags` refuses pages that would cost a tree builder quadratic time, and
-those are stripped of their tags in one pass instead.
+knows no cascade. Called by `text`. Security: the page is hostile; `tags` refuses pages that would cost a tree builder quadratic
+time, and those are stripped of their tags in one pass instead.
 """
 
 import re

@@ -15,7 +15,7 @@ The text of a message, line by line; a line whose field the message lacks is lef
     Note: plain part differs              the plain alternative says something else than the page
     Note: picture only                    a page with pictures and next to no words
 
-The body is the text of all readable parts in order, an empty line between them. Of alternatives one is read: the page as its
+The body is the text of all readable parts in order, without empty lines. Of alternatives one is read: the page as its
 reader sees it, or the plain text where there is no page or nothing to see on it. An embedded message gives its own From,
 Subject and body in its place. Paragraphs of plain text are joined to one line each, so that plain text and pages read alike.
 
@@ -49,6 +49,7 @@ _MAX_ATTACHMENTS = 20
 _MAX_TEXT_PARTS = 50
 _MAX_ATTACHED_TEXT = 4_000
 _MAX_DECODED = 1_000_000
+_MAX_RECIPIENTS = 3
 _MIN_HIDDEN = 250
 _MIN_INVISIBLE = 3
 _FEW_LETTERS = 30
@@ -174,6 +175,8 @@ class _Writer:
         name, address = _split_address(text)
         name = Part({"name": name.encode("utf-8", "replace")}, "").header("name", self.hint)
         domain = address.rpartition("@")[2].strip().lower() if "@" in address else ""
+        if name.strip("'\" ").lower() == address.strip().lower():
+            name = ""
         return self._plain(name, _MAX_NAME).replace("\n", " "), self._plain(domain, _MAX_NAME).partition(" ")[0]
 
     def _plain(self, text: str, max_characters: int) -> str:
@@ -189,9 +192,9 @@ class _Writer:
             return self._alternative(part)
         if part.content_type in {"message/rfc822", "message/global"} and part.children:
             inner = part.children[0]
-            return "\n\n".join(filter(None, ["\n".join(self._head(inner)), self._body(inner)]))
+            return "\n".join(filter(None, [*self._head(inner), self._body(inner)]))
         if part.children:
-            return "\n\n".join(filter(None, (self._body(child) for child in part.children)))
+            return "\n".join(filter(None, (self._body(child) for child in part.children)))
         return self._leaf(part)
 
     def _leaf(self, part: Part) -> str:
@@ -282,11 +285,11 @@ def _untagged(subject: str) -> str:
 
 
 def _recipients(root: Part) -> frozenset[str]:
-    """The addresses that a message is for, in lower case."""
+    """The addresses that a message is for, in lower case; none where they are so many that they tell nothing."""
     found: set[str] = set()
-    for name in ("to", "cc", "delivered-to", "x-original-to", "envelope-to"):
+    for name in ("to", "delivered-to", "x-original-to", "envelope-to"):
         found.update(_ANY_ADDRESS.findall(root.fields.get(name, b"")[:2_000].decode("utf-8", "replace").lower()))
-    return frozenset(found)
+    return frozenset(found) if len(found) <= _MAX_RECIPIENTS else frozenset()
 
 
 def _unwrap(text: str) -> str:

@@ -16,8 +16,7 @@ _INVISIBLE = re.compile(
 _IN_WORD = re.compile("(?<=[A-Za-z])[\u00ad\u034f\u180e\u200b-\u200f\u2060-\u2064\ufeff]+(?=[A-Za-z])")
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _SPACES = re.compile(r"[^\S\n]+")
-_AROUND_LINE_END = re.compile(r" ?\n ?")
-_BLANK_LINES = re.compile(r"\n{3,}")
+_LINE_ENDS = re.compile(r" ?\n[ \n]*")
 _DECORATION = re.compile(r"([^\w\s] ?)\1{3,}")
 _PAIRED_DECORATION = re.compile(r"([^\w\s]{2})\1{3,}")
 _SAME_LETTER = re.compile(r"(\w)\1{7,}")
@@ -59,7 +58,7 @@ def plain_wording(text: str, max_characters: int) -> Wording:
         max_characters: longer texts lose their middle, three quarters of what is kept being the head.
 
     Returns:
-        The plain text: NFKC, lines stripped, at most one blank line in a row, URLs cut to hosts.
+        The plain text: NFKC, lines stripped, none of them empty, URLs cut to hosts.
     """
     num_invisible = 0
     text = _LINE_END.sub("\n", text)
@@ -83,10 +82,8 @@ def _without_invisible(text: str) -> tuple[str, int]:
 
 
 def _squeeze(text: str) -> str:
-    """Make every run of blanks one blank, and of blank lines one blank line."""
-    text = _SPACES.sub(" ", text)
-    text = _AROUND_LINE_END.sub("\n", text)
-    return _BLANK_LINES.sub("\n\n", text).strip()
+    """Make every run of blanks one blank, and drop empty lines."""
+    return _LINE_ENDS.sub("\n", _SPACES.sub(" ", text)).strip()
 
 
 def _unmask(text: str) -> tuple[str, int]:
