@@ -76,7 +76,7 @@ def run(program: typer.Typer) -> None:
     try:
         code = program(standalone_mode=False)
     except errors.SpamdError as error:
-        abort(str(error), EXIT_CODES[type(error)])
+        abort(*explain(error))
     except typer.TyperException as error:
         cast("Any", error).show()  # every usage error has it; Typer's public base class does not say so
         sys.exit(os.EX_USAGE)
@@ -87,9 +87,23 @@ def run(program: typer.Typer) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(os.EX_OK)
     except OSError as error:
-        code = next(code for kind, code in OS_EXIT_CODES if isinstance(error, kind))
-        abort(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.", code)
+        abort(*explain(error))
     sys.exit(code if isinstance(code, int) else os.EX_OK)
+
+
+def explain(error: errors.SpamdError | OSError) -> tuple[str, int]:
+    """Put an error into words for the operator.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        The sentence and the exit code.
+    """
+    if isinstance(error, errors.SpamdError):
+        return str(error), EXIT_CODES[type(error)]
+    code = next(code for kind, code in OS_EXIT_CODES if isinstance(error, kind))
+    return (f"{error.filename}: {error.strerror}." if error.filename else f"{error}."), code
 
 
 def abort(sentence: str, code: int) -> None:

@@ -92,6 +92,20 @@ class Registry:
         there = f"there are: {', '.join(known)}" if known else "there is none at all"
         raise CheckpointError(f"no checkpoint in {self.checkpoints_dir} has an id that begins with {identifier!r}; {there}.")
 
+    def locate(self, name: str) -> Path:
+        """Find a checkpoint by folder or id.
+
+        Args:
+            name: path of a folder that holds a checkpoint, or what `find` takes.
+
+        Returns:
+            Its folder.
+
+        Raises:
+            CheckpointError: neither.
+        """
+        return Path(name) if (Path(name) / CARD).is_file() else self.find(name)
+
     def promote(self, identifier: str, *, check: Callable[[Path], object]) -> Path:
         """Make a checkpoint the one that serves; the one that served becomes the previous one.
 

@@ -131,6 +131,12 @@ def test_find_refuses_the_empty_beginning(registry):
         registry.find("")
 
 
+def test_locate_takes_folders_too(registry):
+    """A checkpoint outside the state folder is named by its path, one inside by its id."""
+    assert registry.shipped == registry.locate(str(registry.shipped))
+    assert "2026-11-20-aaaaaa" == registry.locate("2026-11-20").name
+
+
 def test_folders_leaves_out_what_is_being_written(registry):
     """A folder without a card, or with a temporary name, is not a checkpoint yet."""
     (registry.checkpoints_dir / "2026-11-23-dddddd").mkdir()
