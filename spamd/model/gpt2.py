@@ -159,14 +159,16 @@ class GPT2(nn.Module):
     """Token ids to hidden states.
 
     Args:
-        config: the sizes. Parameters get GPT-2's random start, from torch's global generator.
+        config: the sizes. Parameters get GPT-2's random start, from torch's global generator; a trunk made under
+            `torch.device("meta")` holds none until they are loaded with `assign=True`.
     """
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        # Filled in below, not here: torch's own random start costs a second on the device that holds nothing.
+        self.wte = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.n_embd), freeze=False)
+        self.wpe = nn.Embedding.from_pretrained(torch.empty(config.n_positions, config.n_embd), freeze=False)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self._initialise()
@@ -247,6 +249,8 @@ class GPT2(nn.Module):
 
     def _initialise(self) -> None:
         """Give every parameter the random start of the GPT-2 paper."""
+        if self.wte.weight.is_meta:
+            return
         # Two branches a block add to the residual stream; scaling them keeps its variance from growing with depth.
         residual_deviation = INITIAL_DEVIATION / math.sqrt(2 * self.config.n_layer)
         for name, parameter in self.named_parameters():

@@ -56,20 +56,27 @@ class Tokenizer:
     """A byte-level vocabulary at work.
 
     Args:
-        ranks: token bytes -> rank; ranks count from 0 without a gap, and every single byte is a token.
-        sha256: of the file that the ranks came from, lower-case hex.
+        content: a vocabulary as a `.tiktoken` file holds it; ranks count from 0 without a gap, every single byte is a token.
+        origin: where it came from, for error texts.
 
     Attributes:
+        content: the same, to be stored with a checkpoint.
+        sha256: of the content, lower-case hex.
         end_of_text: the one id beyond the ranks: it separates documents, fills padding and stands for empty text.
         vocab_size: number of ids, `end_of_text` included.
+
+    Raises:
+        CheckpointError: it is no such vocabulary.
     """
 
-    def __init__(self, ranks: Mapping[bytes, int], sha256: str) -> None:
+    def __init__(self, content: bytes, origin: str) -> None:
+        ranks = _parse(content, origin)
+        self.content = content
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self.end_of_text = len(ranks)
         self.vocab_size = len(ranks) + 1
-        self.sha256 = sha256
         # No special tokens: END_OF_TEXT in a message is text like any other.
-        self._encoding = tiktoken.Encoding(sha256, pat_str=_PATTERN, mergeable_ranks=dict(ranks), special_tokens={})
+        self._encoding = tiktoken.Encoding(self.sha256, pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})
 
     @classmethod
     def from_file(cls, file: Path) -> Self:
@@ -85,10 +92,9 @@ class Tokenizer:
             CheckpointError: the file cannot be read or is no byte-level vocabulary.
         """
         try:
-            content = file.read_bytes()
+            return cls(file.read_bytes(), str(file))
         except OSError as error:
             raise CheckpointError(f"{file}: the vocabulary cannot be read: {error.strerror}.") from None
-        return cls(_parse(content, file), hashlib.sha256(content).hexdigest())
 
     def encode(self, text: str, max_tokens: int) -> Encoded:
         """Turn text into ids; of long text keep the first three quarters of the budget and the last quarter.
@@ -125,18 +131,18 @@ def _cut(head: list[int], tail: list[int], num_head: int, num_tail: int) -> list
     return head[:num_head] + tail[max(len(tail) - num_tail, 0) :]
 
 
-def _parse(content: bytes, file: Path) -> dict[bytes, int]:
-    """Read the lines of a `.tiktoken` file; `file` is for the error alone."""
+def _parse(content: bytes, origin: str) -> dict[bytes, int]:
+    """Read the lines of a `.tiktoken` file; `origin` is for the error alone."""
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(content.splitlines(), 1):
         try:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
-            raise CheckpointError(f"{file}: line {number} is not a base64 token and its rank.") from None
+            raise CheckpointError(f"{origin}: line {number} is not a base64 token and its rank.") from None
     has_every_byte = all(bytes([value]) in ranks for value in range(_NUM_BYTES))
     if not has_every_byte or sorted(ranks.values()) != list(range(len(content.splitlines()))):
-        raise CheckpointError(f"{file}: is no byte-level vocabulary, which has ranks from 0 without gaps and all 256 bytes.")
+        raise CheckpointError(f"{origin}: is no byte-level vocabulary, which has ranks from 0 without gaps and all 256 bytes.")
     return ranks
 
 

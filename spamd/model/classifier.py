@@ -1,0 +1,104 @@
+"""Trunk and head joined: token ids to class logits, and logits to scores.
+
+Knows nothing of text, files and thresholds. Called by `inference` (to score) and `training` (to train).
+
+Shape letters: B sequences, T tokens of the longest, D width of the trunk, C classes (0: ham, 1: spam).
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from spamd.errors import PluginError
+from spamd.interfaces import Head
+from spamd.model.gpt2 import GPT2
+
+SPAM = 1
+"""Index of the spam class in the logits."""
+
+
+class Classifier(nn.Module):
+    """A trunk under a head; parameter names begin with `trunk.` and `head.`.
+
+    Args:
+        trunk: gives hidden states.
+        head: gives logits; a `torch.nn.Module`, built in or a plugin's.
+
+    Raises:
+        PluginError: the head is no module or does not say what it reads.
+    """
+
+    def __init__(self, trunk: GPT2, head: Head) -> None:
+        super().__init__()
+        if not isinstance(head, nn.Module) or getattr(head, "reads", None) not in {"last", "all"}:
+            raise PluginError(
+                f"the head {type(head).__module__}.{type(head).__qualname__} breaks its contract: "
+                'it must be a torch.nn.Module whose `reads` is "last" or "all".'
+            )
+        self.trunk = trunk
+        self.head = cast("Head", head)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Compute class logits.
+
+        Args:
+            ids: token ids, (B, T) int64, padded on the right.
+            lengths: number of real tokens, (B,) int64, each from 1 to T.
+
+        Returns:
+            Logits, (B, C) float32. They do not depend on the padding.
+        """
+        return self.from_block(self.trunk.hidden_before(ids, 0), 0, lengths)
+
+    def from_block(self, hidden: Tensor, block: int, lengths: Tensor) -> Tensor:
+        """Compute class logits from what `trunk.hidden_before` gave, so that a frozen lower part is run once.
+
+        Args:
+            hidden: the input of a block, (B, T, D).
+            block: number of that block.
+            lengths: as in `forward`.
+
+        Returns:
+            As `forward`.
+        """
+        hidden = self.trunk.from_block(hidden, block, lengths, reads=self.head.reads)
+        # Heads are promised float32 and cost nothing, so a surrounding autocast ends here.
+        with torch.autocast(hidden.device.type, enabled=False):
+            kept = lengths if self.head.reads == "all" else torch.ones_like(lengths)
+            return self.head(hidden.float(), kept).float()
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Lay sequences of ids side by side, filled up on the right.
+
+    Args:
+        sequences: ids of each, none empty.
+        pad_id: what to fill with; any valid id, since nothing reads it.
+
+    Returns:
+        Ids, (B, T) int64, and the number of real tokens of each, (B,) int64.
+
+    Raises:
+        ValueError: there is no sequence, or one is empty.
+    """
+    lengths = [len(sequence) for sequence in sequences]
+    if not lengths or min(lengths) < 1:
+        raise ValueError(f"cannot pad sequences of lengths {lengths}: there must be one, and none may be empty")
+    longest = max(lengths)
+    rows = [[*sequence, *[pad_id] * (longest - len(sequence))] for sequence in sequences]
+    return torch.tensor(rows, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
+
+
+def scores(logits: Tensor, temperature: float) -> Tensor:
+    """Turn logits into calibrated probabilities of spam.
+
+    Args:
+        logits: (B, C).
+        temperature: what the logits are divided by, above 0; found by calibration.
+
+    Returns:
+        Scores, (B,) float64, 0.0 to 1.0.
+    """
+    return (logits.double() / temperature).softmax(-1)[:, SPAM]
