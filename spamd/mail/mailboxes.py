@@ -1,9 +1,9 @@
 """Messages as they lie on disk: single files, folders, Maildirs and mboxes, read one at a time.
 
-Nothing is written, locked or moved, and no more than one message is in memory. Which kind a path is shows on itself: a folder with
-`cur` or `new` inside is a Maildir, any other folder is searched to its depth, and a file whose first line is an mbox `From ` line is an
-mbox, unless its name ends in `.eml`: such a file is one message, whose `From ` line the parser skips. Called by `cli score` and by
-the datasets of `training`.
+Nothing is written, locked or moved, and no more than one message is in memory. Which kind a path is shows on itself: a folder
+with `cur` or `new` inside is a Maildir, any other folder is searched to its depth, and a file whose first line is an mbox `From `
+line is an mbox, unless its name ends in `.eml`: such a file is one message, whose `From ` line the parser skips. Called by `cli`
+and by the datasets of `training`.
 """
 
 import errno
@@ -17,6 +17,7 @@ from typing import BinaryIO
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Bytes of one message that are read; what follows is left out."""
 
+_DELIVERED = frozenset({"cur", "new"})
 _MAX_LINE = 1024 * 1024
 _POSTMARK = re.compile(rb"From (?:\S.{0,500} )?\S*\d{1,2}:\d{2}(?::\d{2})?.{0,40} \d{4}\b")
 
@@ -57,24 +58,22 @@ def read_messages(path: Path) -> Iterator[StoredMessage]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk a folder; of a Maildir only what has been delivered (`cur`, `new`), its subfolders (`.Name`) included."""
-    names = sorted(os.listdir(folder))
-    is_maildir = any((folder / name).is_dir() for name in ("cur", "new"))
-    for name in names:
-        entry = folder / name
+    """Walk a folder; of a Maildir only what has been delivered (`cur`, `new`) and its subfolders (`.Name`)."""
+    entries = sorted(folder.iterdir())
+    is_maildir = any(entry.name in _DELIVERED and entry.is_dir() for entry in entries)
+    for entry in entries:
+        is_dotted = entry.name.startswith(".")
         if entry.is_dir() and not entry.is_symlink():
-            if not name.startswith(".") or is_maildir:
-                yield from () if is_maildir and name == "tmp" else _files_below(entry)
-        elif entry.is_file() and not name.startswith(".") and not is_maildir:
+            if entry.name in _DELIVERED or is_dotted == is_maildir:
+                yield from _files_below(entry)
+        elif entry.is_file() and not is_dotted and not is_maildir:
             yield entry
 
 
 def _read_file(path: Path) -> Iterator[StoredMessage]:
     """Read one file: a message or an mbox."""
     with path.open("rb") as file:
-        start = file.read(5)
-        file.seek(0) if file.seekable() else None
-        if start == b"From " and path.suffix.lower() != ".eml":
+        if file.peek(5)[:5] == b"From " and path.suffix.lower() != ".eml":
             yield from _read_mbox(file, str(path))
         else:
             yield StoredMessage(file.read(MAX_MESSAGE_BYTES), str(path))
@@ -83,18 +82,17 @@ def _read_file(path: Path) -> Iterator[StoredMessage]:
 def _read_mbox(file: BinaryIO, name: str) -> Iterator[StoredMessage]:
     """Cut an mbox at its `From ` lines: those behind an empty line that bear a time and a year, as delivery agents write them."""
     number = 1
-    size = 0
-    lines: list[bytes] = []
+    message = bytearray()
     file.readline(_MAX_LINE)
     is_behind_empty = False
     while line := file.readline(_MAX_LINE):
         if is_behind_empty and line.startswith(b"From ") and _POSTMARK.match(line):
-            yield StoredMessage(b"".join(lines), f"{name} message {number}")
-            number, size, lines = number + 1, 0, []
+            yield StoredMessage(bytes(message), f"{name} message {number}")
+            number += 1
+            message.clear()
             is_behind_empty = False
             continue
         is_behind_empty = line in (b"\n", b"\r\n")
-        size += len(line)
-        if size <= MAX_MESSAGE_BYTES:
-            lines.append(line)
-    yield StoredMessage(b"".join(lines), f"{name} message {number}")
+        if len(message) < MAX_MESSAGE_BYTES:
+            message += line
+    yield StoredMessage(bytes(message), f"{name} message {number}")
