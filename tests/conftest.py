@@ -6,6 +6,7 @@ Torch loads inside the fixtures that need it, so that tests of mail, SMTP and th
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,3 +103,20 @@ def tiny_classifier(tiny_config: "GPT2Config", _one_thread: None) -> "Classifier
     with torch.random.fork_rng():
         torch.manual_seed(123)
         return Classifier(GPT2(tiny_config), LastToken(tiny_config.n_embd, 2)).eval()
+
+
+@pytest.fixture
+def tiny_checkpoint(tiny_classifier: "Classifier", byte_tokenizer: "Tokenizer", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole checkpoint folder that holds `tiny_classifier` and `byte_tokenizer`."""
+    from spamd.mail.text import TEXT_VERSION
+    from spamd.model.checkpoint import BaseNote, CheckpointCard, HeadNote, save_checkpoint
+
+    card = CheckpointCard(
+        trunk=tiny_classifier.trunk.config,
+        base=BaseNote(name="tiny"),
+        head=HeadNote(name="last-token"),
+        text_version=TEXT_VERSION,
+        max_tokens=128,
+        threshold=0.5,
+    )
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoints"), tiny_classifier, byte_tokenizer, card)

@@ -15,6 +15,8 @@ from spamd.errors import CheckpointError, ScoringError
 from spamd.inference.devices import choose_device, set_threads
 from spamd.inference.scored import Scored
 from spamd.interfaces import HeadFactory
+from spamd.mail.text import TEXT_VERSION
+from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
 from spamd.model.classifier import pad, scores
 
@@ -68,7 +70,7 @@ class Engine:
         """
         chosen = choose_device(device)
         set_threads(threads)
-        checkpoint = load_checkpoint(folder, heads, weights_dir=weights_dir)
+        checkpoint = load_checkpoint(folder, heads, text_version=TEXT_VERSION, weights_dir=weights_dir)
         engine = cls(checkpoint, device=chosen, max_batch_tokens=max_batch_tokens)
         engine.warm_up()
         return engine

@@ -15,14 +15,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import tiktoken
 import tokenizers
 
 from spamd.errors import CheckpointError
 
-SPLITTING = "gpt2"
+SPLITTING: Final = "gpt2"
 """Name of the pattern below, as checkpoints record it."""
 
 _PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""

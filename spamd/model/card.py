@@ -1,0 +1,106 @@
+"""What `checkpoint.json` says: everything about a checkpoint but its weights.
+
+Fields and their checks only; files are opened in `checkpoint`. Written by `training`, read by `inference`, `service` and `cli`.
+"""
+
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from spamd import __version__
+from spamd.model.gpt2 import GPT2Config
+from spamd.model.tokenizer import SPLITTING
+
+FORMAT: Final = 1
+"""Version of the folder's layout and of these fields; another one is refused."""
+
+CLASS_NAMES = ("ham", "spam")
+
+
+class _Part(BaseModel):
+    """A part of the card; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BaseNote(_Part):
+    """What the training started from.
+
+    Attributes:
+        name: a published model, or the id of a checkpoint.
+        sha256: of the published weights that the stored tensors complete; None where the checkpoint stands alone.
+    """
+
+    name: str
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+class HeadNote(_Part):
+    """Which head it is.
+
+    Attributes:
+        name: the name it is registered under.
+        options: what its factory was called with.
+        plugin: name and version of the package that registered it, to be named where it is missing.
+    """
+
+    name: str = "last-token"
+    options: dict[str, Any] = Field(default_factory=dict)
+    plugin: str = f"spamd {__version__}"
+
+
+class CheckpointCard(_Part):
+    """The card of a checkpoint.
+
+    Attributes:
+        format: version of the layout.
+        id: name of the checkpoint and of its folder, `YYYY-MM-DD-xxxxxx`; given when it is saved.
+        created: when it was saved, ISO 8601 with the zone.
+        spamd_version: of the program that saved it.
+        trunk: sizes of the trunk.
+        base: what the training started from.
+        head: which head, and whose.
+        class_names: of the logits, in order.
+        text_version: of the text that it was trained on; another text is refused.
+        max_tokens: length budget of one message.
+        splitting: name of the pattern that splits text before it is tokenised.
+        vocabulary_sha256: of `vocabulary.tiktoken`.
+        weights_sha256: of `model.safetensors`.
+        temperature: what logits are divided by, found by calibration.
+        threshold: the score from which a message is spam, both ends excluded.
+        threshold_interval: what the threshold lost of held-out ham: lower and upper end of the 95 % interval, as fractions.
+        threshold_note: how the threshold was chosen, for people.
+        datasets: what it was trained on, one mapping for each source, with counts.
+        metrics: held-out figures.
+        training: settings of the training, so that it can be repeated.
+    """
+
+    format: Literal[1] = FORMAT
+    id: str = Field(default="", pattern=r"^(\d{4}-\d\d-\d\d-[0-9a-f]{6})?$")
+    created: str = ""
+    spamd_version: str = __version__
+    trunk: GPT2Config
+    base: BaseNote
+    head: HeadNote = HeadNote()
+    class_names: tuple[str, ...] = CLASS_NAMES
+    text_version: int
+    max_tokens: int = Field(gt=0)
+    splitting: Literal["gpt2"] = SPLITTING
+    vocabulary_sha256: str = ""
+    weights_sha256: str = ""
+    temperature: float = Field(default=1.0, gt=0.0)
+    threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    threshold_interval: tuple[float, float] | None = None
+    threshold_note: str = ""
+    datasets: tuple[dict[str, Any], ...] = ()
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        """Refuse a card whose parts contradict each other."""
+        if self.max_tokens > self.trunk.n_positions:
+            raise ValueError(f"max_tokens {self.max_tokens} is more than the {self.trunk.n_positions} positions of the trunk")
+        if len(self.class_names) < len(CLASS_NAMES):
+            raise ValueError(f"class_names {self.class_names} names fewer than two classes")
+        return self
