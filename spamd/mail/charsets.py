@@ -13,6 +13,8 @@ from encodings.aliases import aliases
 
 _MAX_NAME = 40
 _SAMPLE_BYTES = 65_536
+_LONGEST_CHARACTER = 4
+_MAX_UUDECODED = 2_097_152
 
 _TEXT_CODECS = frozenset(
     str.split(
@@ -53,6 +55,7 @@ _READ_AS = {
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
 _ESCAPED_JAPANESE = re.compile(rb"\x1b\$[@B]|\x1b\([JI]")
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_LINE = re.compile(rb"[^\n]+")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
@@ -97,10 +100,12 @@ _NOT_ASCII_CODECS = frozenset(
 
 
 def _decode_strictly(content: bytes, codec: str) -> str | None:
-    """Decode, or None where the bytes do not fit."""
+    """Decode, or None where the bytes do not fit; a character that the end cuts in two may be missing."""
     try:
         return content.decode(codec)
-    except (UnicodeError, ValueError):
+    except UnicodeDecodeError as error:
+        return content[: error.start].decode(codec, "replace") if 0 < len(content) - error.start < _LONGEST_CHARACTER else None
+    except UnicodeError:
         return None
 
 
@@ -111,9 +116,9 @@ def _decode_undeclared(content: bytes, likely: str | None) -> str:
     text = _decode_strictly(content, "utf_8")
     if text is not None:
         return text
+    if _mostly_utf_8(content[:_SAMPLE_BYTES]):
+        return content.decode("utf_8", "replace")
     codec = likely if likely and likely not in {"utf_8", "cp1252"} else _guess_codec(content[:_SAMPLE_BYTES])
-    if codec == "utf_8" or (codec == "cp1252" and _mostly_utf_8(content[:_SAMPLE_BYTES])):
-        codec = "utf_8"
     return content.decode(codec, "replace")
 
 
@@ -122,7 +127,7 @@ def _mostly_utf_8(sample: bytes) -> bool:
     text = sample.decode("utf_8", "replace")
     broken = text.count("\ufffd")
     sound = sum(1 for character in text if character > "\x7f") - broken
-    return sound > broken
+    return sound > 4 * broken
 
 
 def _guess_codec(sample: bytes) -> str:
@@ -198,14 +203,15 @@ def decode_transfer(content: bytes, encoding: str) -> bytes:
 
 def _decode_uuencode(content: bytes) -> bytes:
     """Decode the lines between `begin` and `end`, skipping broken ones."""
-    decoded: list[bytes] = []
-    for line in content.split(b"\n"):
-        if line.strip() == b"end":
+    decoded = bytearray()
+    for match in _LINE.finditer(content):
+        line = match[0]
+        if line.strip() == b"end" or len(decoded) > _MAX_UUDECODED:
             break
-        if not line or line.startswith(b"begin "):
+        if line.startswith(b"begin "):
             continue
         try:
-            decoded.append(binascii.a2b_uu(line))
+            decoded += binascii.a2b_uu(line)
         except binascii.Error:
             continue
-    return b"".join(decoded)
+    return bytes(decoded)

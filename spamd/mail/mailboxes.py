@@ -48,13 +48,29 @@ def read_messages(path: Path) -> Iterator[StoredMessage]:
         FileNotFoundError: nothing is at the path; bears its name.
         OSError: something cannot be read; bears its name.
     """
+    for file in message_files(path):
+        yield from _read_file(file)
+
+
+def message_files(path: Path) -> Iterator[Path]:
+    """List the files that `read_messages` reads, for callers that go on where one of them cannot be read.
+
+    Args:
+        path: as for `read_messages`.
+
+    Yields:
+        The path itself where it is no folder, else the files below it.
+
+    Raises:
+        FileNotFoundError: nothing is at the path; bears its name.
+        OSError: a folder cannot be read; bears its name.
+    """
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    if not path.is_dir():
-        yield from _read_file(path)
-        return
-    for file in _files_below(path):
-        yield from _read_file(file)
+    if path.is_dir():
+        yield from _files_below(path)
+    else:
+        yield path
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

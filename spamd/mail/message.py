@@ -155,7 +155,7 @@ class _Parser:
             self.defects.add("bad-header")
         fields: dict[str, bytes] = {}
         lines: list[bytes] = []
-        for line in head[:MAX_HEADER_BYTES].split(b"\n"):
+        for line in _lines(head):
             if line[:1] in b" \t" and lines:
                 lines.append(line)
                 continue
@@ -229,7 +229,7 @@ def _split_head(content: bytes) -> tuple[bytes, bytes]:
     end = content.find(b"\n\n")
     head, body = (content, b"") if end < 0 else (content[:end], content[end + 2 :])
     position = 0
-    for line in head[:MAX_HEADER_BYTES].split(b"\n"):
+    for line in _lines(head):
         following = position + len(line) + 1
         if line[:1] not in b" \t" and not _FIELD_START.match(line):
             upcoming = head[following : following + 200].partition(b"\n")[0]
@@ -237,6 +237,13 @@ def _split_head(content: bytes) -> tuple[bytes, bytes]:
                 return content[:position], content[position:]
         position = following
     return head, body
+
+
+def _lines(head: bytes) -> list[bytes]:
+    """Cut a header block into lines; of one that is too long only whole lines within the limit."""
+    if len(head) > MAX_HEADER_BYTES:
+        head = head[: max(head.rfind(b"\n", 0, MAX_HEADER_BYTES), 0)] or head[:MAX_HEADER_BYTES]
+    return head.split(b"\n")
 
 
 def _store(fields: dict[str, bytes], lines: list[bytes]) -> None:

@@ -67,7 +67,8 @@ def plain_wording(text: str, max_characters: int) -> Wording:
     else:
         text = _INVISIBLE.sub("", text)
     text = _squeeze(text)
-    text = keep_ends(text, 4 * max_characters)
+    if len(text) > 4 * max_characters:
+        text = keep_ends(_shorten(text), 4 * max_characters)
     if not text.isascii():
         text = _squeeze(unicodedata.normalize("NFKC", text))
     text, num_lookalikes = (text, 0) if text.isascii() else _unmask(text)
