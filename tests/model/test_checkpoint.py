@@ -226,7 +226,9 @@ def test_fully_trained_trunk_needs_no_base(
 
 @pytest.mark.parametrize(
     "fault",
-    itertools.product(["save_file", "sha256_of", "_to_disk"], [OSError(28, "No space left on device"), KeyboardInterrupt()]),
+    list(
+        itertools.product(["save_file", "sha256_of", "_to_disk"], [OSError(28, "No space left on device"), KeyboardInterrupt()])
+    ),
     ids=repr,
 )
 def test_failed_saving_leaves_nothing(
