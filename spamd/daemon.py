@@ -25,7 +25,7 @@ import structlog
 from spamd import __version__
 from spamd.config import Settings, load_settings
 from spamd.errors import SpamdError
-from spamd.hooks.manager import load_plugins
+from spamd.hooks.manager import Kind, load_plugins
 from spamd.inference.batching import Batcher
 from spamd.inference.engine import Engine
 from spamd.interfaces import HeadFactory
@@ -39,6 +39,7 @@ from spamd.smtp.server import Proxy, start_proxy
 log = structlog.get_logger(__name__)
 
 RELOADABLE = frozenset({"scoring.threshold", "log.level"})
+HEADS: tuple[Kind, ...] = ("head",)
 CLOSE_SECONDS = 1.0
 
 
@@ -72,7 +73,7 @@ def load_heads(settings: Settings) -> Mapping[str, HeadFactory]:
     Raises:
         PluginError: a plugin cannot be used.
     """
-    plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins, kinds=("head",))
+    plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins, kinds=HEADS)
     return plugins.heads
 
 

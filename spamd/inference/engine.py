@@ -16,7 +16,6 @@ from spamd.inference.devices import choose_device, set_threads
 from spamd.inference.scored import Scored
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
-from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
 from spamd.model.classifier import pad, scores
 

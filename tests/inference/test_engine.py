@@ -1,0 +1,103 @@
+"""The engine, with a model small enough for a blink."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from spamd.errors import CheckpointError
+from spamd.inference.engine import Engine, budgeted
+from spamd.model.checkpoint import load_checkpoint
+from spamd.model.heads import LastToken
+from spamd.model.weights import sha256_of
+
+HEADS = {"last-token": LastToken}
+
+
+@pytest.fixture
+def engine(tiny_checkpoint):
+    """An engine with the tiny checkpoint on one thread."""
+    return Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=1)
+
+
+def test_scores_are_probabilities_with_their_source(engine, tiny_checkpoint):
+    """Each score lies between 0 and 1 and names checkpoint, threshold, tokens and truncation."""
+    short, long = engine.score(["hello", "x y " * 100])
+
+    assert tiny_checkpoint.name == short.checkpoint == engine.checkpoint
+    assert 0.5 == short.threshold == engine.threshold
+    assert (5, False) == (short.num_tokens, short.is_truncated)
+    assert (128, True) == (long.num_tokens, long.is_truncated)
+    assert 0.0 < short.score < 1.0
+
+
+def test_the_order_of_the_texts_is_kept(engine):
+    """Texts of any lengths, sorted for the batches, get their scores in the order in which they came."""
+    texts = ["a" * length for length in (50, 3, 90, 1, 20)]
+    alone = [engine.score([text])[0].score for text in texts]
+
+    assert [pytest.approx(score, abs=1e-6) for score in alone] == [scored.score for scored in engine.score(texts)]
+
+
+def test_small_batches_score_alike(tiny_checkpoint, engine):
+    """A token budget that forces every text into a batch of its own changes no score."""
+    texts = ["a" * length for length in (50, 3, 90, 1, 20)]
+    careful = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=1, max_batch_tokens=1)
+    expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
+
+    assert expected == [scored.score for scored in careful.score(texts)]
+
+
+def test_an_empty_text_has_a_score(engine):
+    """A message without any text is scored like any other, and so is none at all."""
+    assert 0.0 < engine.score([""])[0].score < 1.0
+    assert [] == engine.score([])
+
+
+def test_temperature_is_the_cards(tiny_checkpoint, tmp_path):
+    """The logits are divided by the temperature of the card."""
+    checkpoint = load_checkpoint(tiny_checkpoint, HEADS, text_version=1)
+    ids = torch.tensor([list(b"hello")])
+    with torch.inference_mode():
+        logits = checkpoint.classifier(ids, torch.tensor([5])).double()
+    card = json.loads((tiny_checkpoint / "checkpoint.json").read_text())
+    warm = shutil.copytree(tiny_checkpoint, tmp_path / "warm")
+    (warm / "checkpoint.json").write_text(json.dumps(card | {"temperature": 7.0}))
+    engine = Engine.load(warm, HEADS, device="cpu", threads=1)
+
+    assert pytest.approx((logits / 7.0).softmax(-1)[0, 1].item(), abs=1e-6) == engine.score(["hello"])[0].score
+
+
+def test_weights_that_compute_no_score_are_refused(tiny_checkpoint):
+    """A checkpoint whose weights overflow is refused when it is loaded, not when mail arrives."""
+    weights = load_file(tiny_checkpoint / "model.safetensors")
+    name = next(name for name in weights if name.startswith("head."))
+    weights[name] = torch.full_like(weights[name], float("nan"))
+    save_file(weights, tiny_checkpoint / "model.safetensors")
+    card = json.loads((tiny_checkpoint / "checkpoint.json").read_text())
+    card["weights_sha256"] = sha256_of(tiny_checkpoint / "model.safetensors")
+    (tiny_checkpoint / "checkpoint.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match="not a number"):
+        Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=1)
+
+
+def test_estimates_end_at_the_length_budget(engine):
+    """An estimate grows with the text up to the tokens that the model reads at most."""
+    assert [1, 2, 128] == [engine.estimate_tokens("a" * length) for length in (0, 3, 100_000)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_tokens", "batches"),
+    [
+        ([], 10, []),
+        ([3, 1, 2], 10, [[1, 2, 0]]),
+        ([3, 1, 2], 4, [[1, 2], [0]]),
+        ([30, 1], 10, [[1], [0]]),
+        ([5, 5, 5], 10, [[0, 1], [2]]),
+    ],
+)
+def test_batches_keep_the_budget_with_padding(lengths, max_tokens, batches):
+    """Batches hold texts of similar length, and the longest times their number stays within the budget."""
+    assert batches == list(budgeted(lengths, max_tokens))
