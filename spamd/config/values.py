@@ -1,0 +1,109 @@
+"""The values that settings may have: addresses, networks, lists, one-line texts.
+
+Each refusal quotes the value and says what to write. Pure functions on strings; no name is resolved and no file touched. Called
+by `spamd.config.sections`, through pydantic.
+"""
+
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+MAX_PORT = 65_535
+
+
+def _address(value: str) -> str:
+    """Accept `host:port`, `[v6]:port` and `unix:/path`."""
+    if value.startswith("unix:/"):
+        return value
+    host, _, port = value.rpartition(":")
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
+        is_fit = re.fullmatch(r"\[.+\]|[A-Za-z0-9._-]+", host) and re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= MAX_PORT
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        raise ValueError(f"{value!r} is no address; write host:port, [v6]:port or unix:/path.")
+    return value
+
+
+def _network(value: str) -> str:
+    """Accept an address or a network in CIDR notation."""
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; write an address, or a network such as 192.0.2.0/24.") from None
+    return value
+
+
+def _split(value: Any) -> Any:
+    """Take a list from the environment: `a, b` or a JSON list."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        return _json(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _table(value: Any) -> Any:
+    """Take a table from the environment, as JSON."""
+    return _json(value) if isinstance(value, str) else value
+
+
+def _json(value: str) -> Any:
+    """Read JSON, and say so where it is none."""
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not JSON: {error}.") from None
+
+
+def _device(value: str) -> str:
+    """Accept `auto`, `cpu`, `cuda` and one of several GPUs."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
+        raise ValueError(f"{value!r} is no device; write auto, cpu, cuda or cuda:1.")
+    return value
+
+
+def _one_line(value: str) -> str:
+    """Accept printable ASCII on one line: the text goes into a header field."""
+    if not value.isascii() or not (value.isprintable() or not value):
+        raise ValueError(f"{value!r} must be printable ASCII on one line.")
+    return value
+
+
+def _hostname(value: str) -> str:
+    """Accept nothing, a host name or an address literal: it goes into greetings and header fields."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]*|\[[A-Za-z0-9:.]+\]", value):
+        raise ValueError(f"{value!r} is no host name; write mx.example.org, or leave it empty to take the machine's.")
+    return value
+
+
+def _mailbox(value: str) -> str:
+    """Accept nothing, or an address as it stands in RCPT TO without the angle brackets."""
+    if value and not re.fullmatch(r"[!-;=?A-~]+@[!-;=?A-~]+", value):
+        raise ValueError(f"{value!r} is no mail address; write user@domain.")
+    return value
+
+
+def _absolute(path: Path) -> Path:
+    """Resolve `~` and relative paths, which would mean something else to a daemon started elsewhere."""
+    return path.expanduser().absolute()
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Device = Annotated[str, AfterValidator(_device)]
+Folder = Annotated[Path, AfterValidator(_absolute)]
+Hostname = Annotated[str, AfterValidator(_hostname)]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+Network = Annotated[str, AfterValidator(_network)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Table = Annotated[dict[str, Any], NoDecode, BeforeValidator(_table)]
+OneLine = Annotated[str, AfterValidator(_one_line)]
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
