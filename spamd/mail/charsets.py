@@ -56,6 +56,7 @@ _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
 _ESCAPED_JAPANESE = re.compile(rb"\x1b\$[@B]|\x1b\([JI]")
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _LINE = re.compile(rb"[^\n]+")
+_PROSE = re.compile(rb"[^\s][ \t]+[^\s]|[^A-Za-z0-9+/=\s]{2}")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
@@ -189,11 +190,26 @@ def decode_base64(content: bytes) -> bytes:
         return b""
 
 
+def _decode_base64_lines(content: bytes) -> bytes:
+    """Decode a base64 body; lines of prose in it, such as footers that lists append, stay as they are."""
+    if not _PROSE.search(content):
+        return decode_base64(content)
+    decoded: list[bytes] = []
+    letters = bytearray()
+    for match in _LINE.finditer(content):
+        if _PROSE.search(match[0]):
+            decoded += [decode_base64(bytes(letters)), b"\n", match[0], b"\n"]
+            letters.clear()
+        else:
+            letters += match[0]
+    return b"".join([*decoded, decode_base64(bytes(letters))])
+
+
 def decode_transfer(content: bytes, encoding: str) -> bytes:
     """Undo a Content-Transfer-Encoding; an unknown one leaves the bytes as they are."""
     name = encoding.strip().lower()
     if name == "base64":
-        return decode_base64(content)
+        return _decode_base64_lines(content)
     if name == "quoted-printable":
         return quopri.decodestring(content)
     if name in {"x-uuencode", "uuencode", "x-uue", "uue"}:

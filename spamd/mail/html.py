@@ -19,6 +19,8 @@ from spamd.mail.tags import BLOCKS, is_tame, strip_tags
 MAX_SOURCE = 400_000
 """Characters of a page that are read."""
 
+_MAX_HIDDEN = 5_000
+_MAX_HIDDEN_PIECES = 50
 _UNSEEN = frozenset(
     str.split("""script style head title template noscript object applet svg math iframe map datalist video audio""")
 )
@@ -34,6 +36,7 @@ class Page:
     Attributes:
         text: the visible text; lines stand where blocks do.
         num_hidden: characters that the page holds and its reader does not see.
+        hidden: the first of those characters.
         num_images: pictures that are not hidden.
         links: (host shown, host behind it) of links that show another host than they lead to, in order, each once.
         is_stripped: whether the page was too wild for a tree.
@@ -42,6 +45,7 @@ class Page:
     text: str
     num_hidden: int = 0
     num_images: int = 0
+    hidden: list[str] = field(default_factory=list)
     links: dict[tuple[str, str], None] = field(default_factory=dict)
     is_stripped: bool = False
 
@@ -53,13 +57,15 @@ class _Style:
     is_visible: bool = True
     is_tiny: bool = False
     is_preformatted: bool = False
-    colour: int = 0x000000
+    colour: int | None = None
     ground: int = 0xFFFFFF
 
     @property
     def is_seen(self) -> bool:
         """Whether letters can be seen here."""
-        return self.is_visible and not self.is_tiny and (self.ground < 0 or not is_same_colour(self.colour, self.ground))
+        if self.colour is None or self.ground < 0:
+            return self.is_visible and not self.is_tiny
+        return self.is_visible and not self.is_tiny and not is_same_colour(self.colour, self.ground)
 
 
 def read_page(source: str) -> Page:
@@ -123,7 +129,7 @@ class _Reader:
         if attributes:
             looks = self._looks(attributes)
             if "hidden" in attributes or any(look.is_hidden for look in looks):
-                self.page.num_hidden += len(node.text(deep=True).strip())
+                self._hide(node.text(deep=True, separator=" "))
                 return
             style = _inherit(style, looks)
         if tag == "pre":
@@ -145,7 +151,9 @@ class _Reader:
             self.pieces.append(" ")
         elif tag == "img":
             self.page.num_images += 1
-            self._add_text(f" {attributes.get('alt') or ''} ", style)
+            # A picture covers its ground, so that the colour of its text tells nothing.
+            if style.is_visible and not style.is_tiny:
+                self.pieces.append(f" {_SPACES.sub(' ', attributes.get('alt') or '')} ")
         elif tag == "input" and attributes.get("type") in {"submit", "button"}:
             self._add_text(f" {attributes.get('value') or ''} ", style)
 
@@ -176,9 +184,16 @@ class _Reader:
     def _add_text(self, text: str, style: _Style) -> None:
         """Write a text if it can be seen, count it if not."""
         if not style.is_seen:
-            self.page.num_hidden += len(text.strip())
+            self._hide(text)
             return
         self.pieces.append(text if style.is_preformatted else _SPACES.sub(" ", text))
+
+    def _hide(self, text: str) -> None:
+        """Count a text that nobody sees."""
+        text = text.strip()
+        self.page.num_hidden += len(text)
+        if text and len(self.page.hidden) < _MAX_HIDDEN_PIECES:
+            self.page.hidden.append(text[:_MAX_HIDDEN])
 
 
 def _inherit(style: _Style, looks: list[Look], *, is_preformatted: bool | None = None) -> _Style:

@@ -10,7 +10,9 @@ _SCHEME = re.compile(r"\s*(?:[a-z][a-z0-9+.-]{0,20}:)?[/\\]{2,}([^/\\?#\s]*)", r
 _URL = re.compile(r"(?:https?|ftp)://[^\s<>\"]+|\bwww\.[^\s<>\"]+", re.IGNORECASE)
 _SHOWN = re.compile(r"\s*(?:https?://)?((?:[\w-]{1,63}\.){1,8}[a-z]{2,24})(?:[/?#:][^\s]*)?\s*", re.IGNORECASE)
 _NOT_HOSTS = frozenset(
-    str.split("""exe pdf doc docx xls xlsx zip rar txt html htm php jpg png gif asp aspx js py sh cfg md csv xml json""")
+    str.split(
+        """exe pdf doc docx xls xlsx zip rar txt html htm php jpg png gif asp aspx js py sh cfg md csv xml json yml yaml conf cpp hpp java rst log bin"""
+    )
 )
 
 
@@ -37,6 +39,8 @@ def shown_host(text: str) -> str:
 
 def shorten_urls(text: str) -> str:
     """Put the host in the place of every URL of a text."""
+    if "://" not in text and "www." not in text.lower():
+        return text
     return _URL.sub(_shorten, text)
 
 

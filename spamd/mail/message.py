@@ -31,6 +31,7 @@ _MAX_FIELDS = 1_000
 _FIELD_START = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)")
 _PARAMETER = re.compile(r";\s*([^=;\s]{1,80})\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*))")
 _TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+")
+_QUOTED_PRINTABLE = re.compile(rb"(?:=[0-9A-F]{2}){4}|=3D\"|=20\n")
 _NUMBERS = frozenset(map(str, range(100)))
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:html|body|table|div|font|p|br|a|img|head|meta)\b", re.IGNORECASE)
 
@@ -215,7 +216,10 @@ def _with(leaf: Part, children: list[Part]) -> Part:
 def _as_text(leaf: Part) -> Part:
     """Read a container that cannot be split as the text that it is."""
     content_type = "text/html" if _LOOKS_LIKE_HTML.search(leaf.content[:MAX_HEADER_BYTES]) else "text/plain"
-    return Part(leaf.fields, content_type, leaf.parameters, "", "", leaf.encoded)
+    fields = dict(leaf.fields)
+    if _QUOTED_PRINTABLE.search(leaf.encoded[:MAX_HEADER_BYTES]):
+        fields.setdefault("content-transfer-encoding", b"quoted-printable")
+    return Part(fields, content_type, leaf.parameters, "", "", leaf.encoded)
 
 
 def _split_head(content: bytes) -> tuple[bytes, bytes]:

@@ -8,12 +8,12 @@ The text of a message, line by line; a line whose field the message lacks is lef
                                           an empty line, if any line stands above
     the body                              see below
                                           an empty line, if any line stands below
-    Link: shown.example -> real.example   a link whose text shows another site than it leads to; at most 10
-    Attachment: type/subtype name         for each attached part; at most 20
-    Note: disguised letters               lookalike letters or invisible characters inside Latin words
-    Note: hidden text                     more text is hidden from the reader than a preview line needs
-    Note: plain part differs              the plain alternative says something else than the page
-    Note: picture only                    a page with pictures and next to no words
+    [link shown.example -> real.example]  a link whose text shows another site than it leads to; at most 10
+    [attachment type/subtype name]        for each attached part; at most 20
+    [disguised letters]                   lookalike letters or invisible characters inside Latin words
+    [hidden text]                         a page hides words from its reader that it does not also show
+    [plain part differs]                  the plain alternative says something else than the page
+    [picture only]                        a page with pictures and next to no words
 
 The body is the text of all readable parts in order, without empty lines. Of alternatives one is read: the page as its
 reader sees it, or the plain text where there is no page or nothing to see on it. An embedded message gives its own From,
@@ -50,7 +50,6 @@ _MAX_TEXT_PARTS = 50
 _MAX_ATTACHED_TEXT = 4_000
 _MAX_DECODED = 1_000_000
 _MAX_RECIPIENTS = 3
-_MIN_HIDDEN = 250
 _MIN_INVISIBLE = 3
 _FEW_LETTERS = 30
 
@@ -127,7 +126,7 @@ class _Writer:
         self.hint = message.charset
         self.defects = set(message.defects)
         self.links: dict[tuple[str, str], None] = {}
-        self.notes: dict[str, None] = {}
+        self.notes: set[str] = set()
         self.num_hidden = self.num_invisible = self.num_lookalikes = self.num_images = self.num_parts = 0
 
     def write(self) -> MessageText:
@@ -220,10 +219,10 @@ class _Writer:
         self.num_images += page.num_images
         if page.is_stripped:
             self.defects.add("wild-html")
-        if page.num_hidden > max(_MIN_HIDDEN, len(body)):
-            self.notes["hidden text"] = None
+        if _says_something_else(" ".join(page.hidden), body):
+            self.notes.add("hidden text")
         if page.num_images and len(body) < _FEW_LETTERS:
-            self.notes["picture only"] = None
+            self.notes.add("picture only")
 
     def _alternative(self, part: Part) -> str:
         """Choose one of several forms of the same text: the last that shows anything, as mail readers do."""
@@ -233,19 +232,19 @@ class _Writer:
             if not chosen:
                 chosen = text
             elif child.content_type == "text/plain" and _says_something_else(text, chosen):
-                self.notes["plain part differs"] = None
+                self.notes.add("plain part differs")
         return chosen
 
     def _tail(self) -> list[str]:
         """Write the lines for links, attachments and notes."""
-        lines = [f"Link: {shown} -> {host}" for shown, host in list(self.links)[:_MAX_LINKS]]
+        lines = [f"[link {shown} -> {host}]" for shown, host in list(self.links)[:_MAX_LINKS]]
         attached = [part for part in walk(self.message.root)[1:] if _is_attachment(part)]
         for part in [*attached, *([self.message.root] if _is_attachment(self.message.root) else [])][:_MAX_ATTACHMENTS]:
             name = self._plain(part.filename, _MAX_NAME).replace("\n", " ")
-            lines.append(f"Attachment: {part.content_type[:60]} {name}".rstrip())
+            lines.append(f"[{f'attachment {part.content_type[:60]} {name}'.rstrip()}]")
         if self.num_lookalikes or self.num_invisible >= _MIN_INVISIBLE:
-            self.notes["disguised letters"] = None
-        return lines + [f"Note: {note}" for note in self.notes]
+            self.notes.add("disguised letters")
+        return lines + [f"[{note}]" for note in sorted(self.notes)]
 
 
 def _is_readable(part: Part) -> bool:
@@ -285,10 +284,11 @@ def _untagged(subject: str) -> str:
 
 
 def _recipients(root: Part) -> frozenset[str]:
-    """The addresses that a message is for, in lower case; none where they are so many that they tell nothing."""
+    """The addresses that a message is for, in lower case; lists left out; none where they are so many that they tell nothing."""
     found: set[str] = set()
     for name in ("to", "delivered-to", "x-original-to", "envelope-to"):
         found.update(_ANY_ADDRESS.findall(root.fields.get(name, b"")[:2_000].decode("utf-8", "replace").lower()))
+    found = {address for address in found if "@list" not in address}
     return frozenset(found) if len(found) <= _MAX_RECIPIENTS else frozenset()
 
 
@@ -299,7 +299,7 @@ def _unwrap(text: str) -> str:
 
 
 def _says_something_else(plain: str, page: str) -> bool:
-    """Whether a plain text shares few of its words with the page beside it."""
+    """Whether a text of some length shares few of its words with what the page shows."""
     words = set(_WORD.findall(plain[:5_000].lower()))
     if len(words) < 20:  # noqa: PLR2004  too few to tell
         return False

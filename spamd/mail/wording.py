@@ -23,12 +23,12 @@ _SAME_LETTER = re.compile(r"(\w)\1{7,}")
 _CODE = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 _LONG_WORD = re.compile(r"[!-~]{81,}")
 _CODE_LINES = re.compile(r"(?:(?:^|\n)[>| ]*[A-Za-z0-9+/=_-]{16}\.\.\.(?=\n|\Z)){2,}")
-_OTHER = "\u0370-\u03ff\u0400-\u052f\u0131\u0251\u0261"
+_OTHER = "\u0370-\u03ff\u0400-\u052f"
 _MIXED_WORD = re.compile(
     f"(?<![A-Za-z{_OTHER}])(?:[A-Za-z]++[{_OTHER}]|[{_OTHER}]++[A-Za-z])[A-Za-z{_OTHER}]*+",
 )
 
-# Cyrillic, Greek and stray Latin letters that look like a Latin one.
+# Cyrillic and Greek letters that look like a Latin one.
 _LOOKALIKES = str.maketrans(
     "АВЕКМНОРСТУХІЈЅЗԌаеорсухіјѕԁԛԝһѵӏкмтпгиΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορτυχκηωıɑɡ",
     "ABEKMHOPCTYXIJS3GaeopcyxijsdqwhvlkmtnruABEZHIKMNOPTYXaivoptuxknwiag",
@@ -109,9 +109,9 @@ def _shorten(text: str) -> str:
     text = _DECORATION.sub(r"\1\1\1", text)
     text = _PAIRED_DECORATION.sub(r"\1\1", text)
     text = _SAME_LETTER.sub(r"\1\1\1\1\1", text)
-    text = _CODE.sub(lambda match: f"{match[0][:16]}...", text)
     text = _LONG_WORD.sub(lambda match: f"{match[0][:40]}...", text)
-    return _CODE_LINES.sub(lambda match: match[0][: match[0].find("...") + 3], text)
+    text, num_codes = _CODE.subn(lambda match: f"{match[0][:16]}...", text)
+    return _CODE_LINES.sub(lambda match: match[0][: match[0].find("...") + 3], text) if num_codes > 1 else text
 
 
 def keep_ends(text: str, max_characters: int) -> str:
