@@ -115,3 +115,10 @@ def abort(sentence: str, code: int) -> None:
     """
     typer.echo(f"error: {sentence}", err=True)
     sys.exit(code)
+
+
+# The commands stand last: they import what is defined above.
+from spamd.cli import model, score  # noqa: E402
+
+app.command("score")(score.score)
+app.add_typer(model.app, name="model")

@@ -56,16 +56,20 @@ class Registry:
         Raises:
             CheckpointError: `previous` points to a folder that is gone.
         """
-        previous = self._follow("previous")
-        if previous is None and self._link("current").is_symlink():
-            return self.shipped
-        return previous
+        self._follow("previous")
+        return self.roles().get("previous")
 
     def folders(self) -> list[Path]:
         """Return the folders of all stored checkpoints, ordered by id; the shipped one is not among them."""
         if not self.checkpoints_dir.is_dir():
             return []
         return sorted(folder for folder in self.checkpoints_dir.iterdir() if _is_checkpoint(folder))
+
+    def roles(self) -> dict[str, Path]:
+        """Say which folder is `current`, which `previous` and which `shipped`; folders that are gone are named all the same."""
+        current, previous = self._target("current"), self._target("previous")
+        roles = {"current": current or self.shipped, "previous": previous or (self.shipped if current else None)}
+        return {role: folder for role, folder in (roles | {"shipped": self.shipped}).items() if folder is not None}
 
     def find(self, identifier: str) -> Path:
         """Find a checkpoint by its id or by the beginning of it.
@@ -175,16 +179,19 @@ class Registry:
             os.close(descriptor)
 
     def _follow(self, name: str) -> Path | None:
-        """Return the folder that a link points to, or None where there is no link."""
-        link = self._link(name)
-        if not link.is_symlink():
-            return None
-        folder = self.state_dir / link.readlink()
-        if not _is_checkpoint(folder):
+        """Return the folder that a link points to, or None where there is no link; refuse one that points nowhere."""
+        folder = self._target(name)
+        if folder is not None and not _is_checkpoint(folder):
             raise CheckpointError(
-                f"{link} points to {folder}, which holds no {CARD}; choose another with `spamd-admin model promote ID`."
+                f"{self._link(name)} points to {folder}, which holds no {CARD}; "
+                "choose another checkpoint with `spamd-admin model promote ID`."
             )
         return folder
+
+    def _target(self, name: str) -> Path | None:
+        """Return what a link points to, be it there or not."""
+        link = self._link(name)
+        return self.state_dir / link.readlink() if link.is_symlink() else None
 
     def _link(self, name: str) -> Path:
         return self.state_dir / name

@@ -79,6 +79,15 @@ def test_promoting_the_current_one_keeps_previous(registry):
     assert "2026-11-20-aaaaaa" == registry.previous().name
 
 
+def test_roles_name_the_folders(registry):
+    """Before any promotion the shipped checkpoint is current; after one it is what a rollback brings back."""
+    assert {"current": registry.shipped, "shipped": registry.shipped} == registry.roles()
+
+    folder = registry.promote("2026-11-20", check=_sound)
+
+    assert {"current": folder, "previous": registry.shipped, "shipped": registry.shipped} == registry.roles()
+
+
 def test_rollback_swaps(registry):
     """A rollback brings the previous checkpoint back, and a second one undoes the first."""
     registry.promote("2026-11-20", check=_sound)
