@@ -14,6 +14,7 @@ from encodings.aliases import aliases
 _MAX_NAME = 40
 _SAMPLE_BYTES = 65_536
 _LONGEST_CHARACTER = 4
+_LONG_CODE_LINE = 56
 _MAX_UUDECODED = 2_097_152
 
 _TEXT_CODECS = frozenset(
@@ -191,17 +192,23 @@ def decode_base64(content: bytes) -> bytes:
 
 
 def _decode_base64_lines(content: bytes) -> bytes:
-    """Decode a base64 body; lines of prose in it, such as footers that lists append, stay as they are."""
+    """Decode a base64 body; prose in it, such as footers that lists append, stays as it is.
+
+    Behind a line of prose only a long line without blanks is base64 again.
+    """
     if not _PROSE.search(content):
         return decode_base64(content)
     decoded: list[bytes] = []
     letters = bytearray()
+    is_open = True
     for match in _LINE.finditer(content):
-        if _PROSE.search(match[0]):
-            decoded += [decode_base64(bytes(letters)), b"\n", match[0], b"\n"]
-            letters.clear()
-        else:
-            letters += match[0]
+        line = match[0]
+        is_open = not _PROSE.search(line) and (is_open or len(line) >= _LONG_CODE_LINE)
+        if is_open:
+            letters += line
+            continue
+        decoded += [decode_base64(bytes(letters)), b"\n" if letters else b"", line, b"\n"]
+        letters.clear()
     return b"".join([*decoded, decode_base64(bytes(letters))])
 
 

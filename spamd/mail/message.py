@@ -31,6 +31,7 @@ _MAX_FIELDS = 1_000
 _FIELD_START = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)")
 _PARAMETER = re.compile(r";\s*([^=;\s]{1,80})\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*))")
 _TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+")
+_LIKELY_BOUNDARY = re.compile(rb"(?:\A|\n)--([^\n]{1,200}?)[ \t]*\ncontent-", re.IGNORECASE)
 _QUOTED_PRINTABLE = re.compile(rb"(?:=[0-9A-F]{2}){4}|=3D\"|=20\n")
 _NUMBERS = frozenset(map(str, range(100)))
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:html|body|table|div|font|p|br|a|img|head|meta)\b", re.IGNORECASE)
@@ -179,10 +180,11 @@ class _Parser:
 
     def _multipart(self, leaf: Part, depth: int) -> Part:
         """Split a multipart body at its boundary."""
-        boundary = leaf.parameters.get("boundary", "").rstrip()
-        if not boundary:
+        boundary = leaf.parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
+        pieces, is_closed = _split_at(leaf.encoded, boundary) if boundary else ([], True)
+        if not pieces and (match := _LIKELY_BOUNDARY.search(leaf.encoded[:MAX_HEADER_BYTES])):
             self.defects.add("no-boundary")
-        pieces, is_closed = _split_at(leaf.encoded, boundary.encode("utf-8", "replace")) if boundary else ([], True)
+            pieces, is_closed = _split_at(leaf.encoded, match[1])
         if not pieces:
             self.defects.add("multipart-empty")
             return _as_text(leaf)
