@@ -57,7 +57,7 @@ _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
 _ESCAPED_JAPANESE = re.compile(rb"\x1b\$[@B]|\x1b\([JI]")
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _LINE = re.compile(rb"[^\n]+")
-_PROSE = re.compile(rb"[^\s][ \t]+[^\s]|[^A-Za-z0-9+/=\s]{2}")
+_PROSE = re.compile(rb"[^\s][ \t]+[^\s]|[^A-Za-z0-9+/=\s]{2}|://")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 

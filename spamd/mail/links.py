@@ -11,8 +11,8 @@ _URL = re.compile(r"(?:https?|ftp)://[^\s<>\"]+|\bwww\.[^\s<>\"]+", re.IGNORECAS
 _SHOWN = re.compile(r"\s*(?:https?://)?((?:[\w-]{1,63}\.){1,8}[a-z]{2,24})(?:[/?#:][^\s]*)?\s*", re.IGNORECASE)
 _NOT_HOSTS = frozenset(
     str.split(
-        """exe pdf doc docx xls xlsx zip rar txt html htm php jpg png gif asp aspx js py sh cfg md csv xml json yml yaml conf cpp hpp
-        java rst log bin"""
+        """exe pdf doc docx xls xlsx zip rar txt html htm php jpg png gif asp aspx js py sh cfg md csv xml json yml yaml conf cpp
+        hpp java rst log bin"""
     )
 )
 

@@ -11,7 +11,7 @@ raises.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote_to_bytes
 
 from spamd.mail.charsets import decode_text, decode_transfer, decode_words
@@ -145,7 +145,7 @@ class _Parser:
         disposition, options = _structured(fields.get("content-disposition", b""))
         filename = (options.get("filename") or parameters.get("name") or "").strip()
         leaf = Part(fields, content_type, parameters, disposition, filename, body)
-        if content_type.startswith("multipart/"):
+        if content_type.startswith("multipart/") or self._has_lost_its_type(leaf, depth):
             return self._multipart(leaf, depth)
         if content_type in {"message/rfc822", "message/global"}:
             return self._embedded(leaf, depth)
@@ -178,6 +178,13 @@ class _Parser:
             return "text/html" if name in {"html", "text/html"} else "text/plain", parameters
         return name, parameters
 
+    @staticmethod
+    def _has_lost_its_type(leaf: Part, depth: int) -> bool:
+        """Whether a message without Content-Type is a multipart all the same: it begins with a delimiter and a part's header."""
+        if depth or "content-type" in leaf.fields:
+            return False
+        return _LIKELY_BOUNDARY.match(leaf.encoded[:_MAX_STRUCTURED_BYTES].lstrip()) is not None
+
     def _multipart(self, leaf: Part, depth: int) -> Part:
         """Split a multipart body at its boundary."""
         boundary = leaf.parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
@@ -188,6 +195,7 @@ class _Parser:
         if not pieces:
             self.defects.add("multipart-empty")
             return _as_text(leaf)
+        content_type = leaf.content_type if leaf.content_type.startswith("multipart/") else "multipart/alternative"
         if not is_closed:
             self.defects.add("unclosed")
         if depth >= MAX_DEPTH:
@@ -200,19 +208,15 @@ class _Parser:
                 self.defects.add("parts")
                 break
             children.append(self.parse(piece, depth + 1, default_type))
-        return _with(leaf, children)
+        return replace(leaf, content_type=content_type, encoded=b"", children=tuple(children))
 
     def _embedded(self, leaf: Part, depth: int) -> Part:
         """Parse the message inside a `message/rfc822` part."""
         if depth >= MAX_DEPTH or self.num_parts >= MAX_PARTS:
             self.defects.add("depth")
             return _as_text(leaf)
-        return _with(leaf, [self.parse(leaf.content.lstrip(b"\n"), depth + 1, "text/plain")])
-
-
-def _with(leaf: Part, children: list[Part]) -> Part:
-    """Put children in the place of a body."""
-    return Part(leaf.fields, leaf.content_type, leaf.parameters, leaf.disposition, leaf.filename, b"", tuple(children))
+        inner = self.parse(leaf.content.lstrip(b"\n"), depth + 1, "text/plain")
+        return replace(leaf, encoded=b"", children=(inner,))
 
 
 def _as_text(leaf: Part) -> Part:
@@ -221,7 +225,7 @@ def _as_text(leaf: Part) -> Part:
     fields = dict(leaf.fields)
     if _QUOTED_PRINTABLE.search(leaf.encoded[:MAX_HEADER_BYTES]):
         fields.setdefault("content-transfer-encoding", b"quoted-printable")
-    return Part(fields, content_type, leaf.parameters, "", "", leaf.encoded)
+    return replace(leaf, fields=fields, content_type=content_type, disposition="", filename="")
 
 
 def _split_head(content: bytes) -> tuple[bytes, bytes]:
