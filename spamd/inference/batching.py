@@ -1,8 +1,10 @@
 """Gathers waiting texts into batches for a blocking engine, so that the event loop never stalls.
 
 One thread scores; the loop only queues and wakes. A lone text never waits for company: it starts at once when the engine is idle,
-and what arrives meanwhile forms the next batch. The queue is bounded, and a caller that gives up frees its place. Knows nothing
-of messages and nothing of torch: any `Scorer` will do. Called by `service.filter`; built by `daemon`.
+and what arrives meanwhile forms the next batch. A batch is kept as small as the engine has shown to be slow: on a processor that
+takes seconds for one long text, a full batch would make everyone miss the deadline. The queue is bounded, and a caller that
+gives up frees its place. Knows nothing of messages and nothing of torch: any `Scorer` will do. Called by `service.filter`;
+built by `daemon`.
 """
 
 import asyncio
@@ -44,12 +46,17 @@ class Batcher:
         engine: what scores, until `swap`.
         max_batch_tokens: estimated tokens that are handed to the engine at once; a longer text goes alone.
         max_waiting: texts that may wait at once, the ones being scored not counted.
+        batch_seconds: time that a batch of several texts should take at most, by the engine's speed so far.
     """
 
-    def __init__(self, engine: Scorer, *, max_batch_tokens: int = 8192, max_waiting: int = 1000) -> None:
+    def __init__(
+        self, engine: Scorer, *, max_batch_tokens: int = 8192, max_waiting: int = 1000, batch_seconds: float = 1.0
+    ) -> None:
         self._engine = engine
         self._max_batch_tokens = max_batch_tokens
         self._max_waiting = max_waiting
+        self._batch_seconds = batch_seconds
+        self._tokens_per_second = 0.0
         # An ordered set: first come, first served, and whoever gives up is taken out at once.
         self._waiting: dict[_Waiting, None] = {}
         self._runner: asyncio.Task[None] | None = None
@@ -121,11 +128,14 @@ class Batcher:
 
     def _gather(self) -> list[_Waiting]:
         """Take the first texts that fit the token budget, at least one."""
+        budget = self._max_batch_tokens
+        if self._tokens_per_second:
+            budget = min(budget, int(self._tokens_per_second * self._batch_seconds))
         batch: list[_Waiting] = []
         num_tokens = 0
         for waiting in self._waiting:
             num_tokens += self._engine.estimate_tokens(waiting.text)
-            if batch and num_tokens > self._max_batch_tokens:
+            if batch and num_tokens > budget:
                 break
             batch.append(waiting)
         for waiting in batch:
@@ -140,13 +150,16 @@ class Batcher:
         started = loop.time()
         try:
             scores = await loop.run_in_executor(self._thread, engine.score, [waiting.text for waiting in batch])
-            took = 1000 * (loop.time() - started)
+            took = loop.time() - started
             answers = [
-                Served(scored, 1000 * (started - waiting.arrived), took) for waiting, scored in zip(batch, scores, strict=True)
+                Served(scored, 1000 * (started - waiting.arrived), 1000 * took)
+                for waiting, scored in zip(batch, scores, strict=True)
             ]
         except Exception as error:  # noqa: BLE001  whatever an engine raises, the loop and the other messages go on
             _fail(batch, engine.checkpoint, error)
             return
+        num_tokens = sum(engine.estimate_tokens(waiting.text) for waiting in batch)
+        self._tokens_per_second = num_tokens / max(took, 1e-6)
         for waiting, answer in zip(batch, answers, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(answer)

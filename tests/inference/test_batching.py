@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 from fake_engine import FakeEngine
@@ -9,6 +10,9 @@ from fake_engine import FakeEngine
 from spamd.errors import ScoringError, ScoringTimeout
 from spamd.inference.batching import Batcher
 from spamd.inference.scored import Scored
+
+PATIENT = 1e9
+"""Seconds that a batch may take where the engine's speed is not the point."""
 
 
 def _soon():
@@ -41,7 +45,7 @@ async def test_a_lone_text_is_scored_at_once():
 async def test_what_arrives_meanwhile_forms_the_next_batch():
     """Texts that arrive during a batch are scored together after it, in order."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, batch_seconds=PATIENT)
     first = _ask(batcher, "a")
     await _begun(engine)
     rest = [_ask(batcher, text) for text in "bcd"]
@@ -55,7 +59,7 @@ async def test_what_arrives_meanwhile_forms_the_next_batch():
 async def test_batches_keep_the_token_budget():
     """A batch ends where the estimate passes the budget, and a text above it goes alone."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine, max_batch_tokens=4)
+    batcher = Batcher(engine, max_batch_tokens=4, batch_seconds=PATIENT)
     asked = [_ask(batcher, "a")]
     await _begun(engine)
     asked += [_ask(batcher, text) for text in ("bb", "cc", "d", "eeeeee", "f")]
@@ -66,10 +70,26 @@ async def test_batches_keep_the_token_budget():
     assert [["a"], ["bb", "cc"], ["d"], ["eeeeee"], ["f"]] == engine.batches
 
 
+async def test_a_slow_engine_gets_small_batches():
+    """What an engine has shown to take too long together is scored one by one, so that the first need not wait for the last."""
+
+    class Slow(FakeEngine):
+        def score(self, texts):
+            time.sleep(0.01 * sum(map(len, texts)))
+            return super().score(texts)
+
+    engine = Slow()
+    batcher = Batcher(engine, batch_seconds=0.05)
+    await batcher.score("a" * 10, _soon())
+    await asyncio.gather(*[_ask(batcher, text) for text in ("bbb", "ccc", "ddd")])
+
+    assert [["a" * 10], ["bbb"], ["ccc"], ["ddd"]] == engine.batches
+
+
 async def test_the_loop_answers_while_the_engine_blocks():
     """While a batch blocks in its thread, a coroutine on the loop runs to its end first."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, batch_seconds=PATIENT)
     events = []
 
     async def score():
@@ -126,7 +146,7 @@ async def test_cancellation_frees_the_place():
 async def test_a_caller_that_gives_up_mid_batch_harms_nobody():
     """When a caller leaves while its batch is scored, the others of the batch get their scores."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, batch_seconds=PATIENT)
     asked = [_ask(batcher, "a"), _ask(batcher, "b")]
     await _begun(engine)
     asked[0].cancel()
@@ -139,7 +159,7 @@ async def test_a_caller_that_gives_up_mid_batch_harms_nobody():
 async def test_the_deadline_is_a_scoring_timeout():
     """A text that is not scored in time is given up, while the engine still blocks."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, batch_seconds=PATIENT)
     with pytest.raises(ScoringTimeout):
         await batcher.score("slow", asyncio.get_running_loop().time() + 0.05)
     engine.gate.set()
@@ -150,7 +170,7 @@ async def test_the_deadline_is_a_scoring_timeout():
 async def test_a_failing_batch_fails_its_messages_only():
     """An engine that raises fails the messages of that batch; the next batch is scored."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine, max_batch_tokens=4)
+    batcher = Batcher(engine, max_batch_tokens=4, batch_seconds=PATIENT)
     first = _ask(batcher, "a")
     await _begun(engine)
     failing, last = _ask(batcher, "fail"), _ask(batcher, "b")
@@ -179,7 +199,7 @@ async def test_swap_takes_effect_at_the_next_batch():
 async def test_close_scores_what_waits():
     """Closing serves every waiting text and refuses new ones."""
     engine = FakeEngine(gate=threading.Event())
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, batch_seconds=PATIENT)
     asked = [_ask(batcher, "a")]
     await _begun(engine)
     asked.append(_ask(batcher, "b"))
