@@ -12,28 +12,20 @@ raises.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import unquote_to_bytes
 
-from spamd.mail.charsets import decode_text, decode_transfer, decode_words
+from spamd.mail.charsets import decode_transfer, decode_words
+from spamd.mail.fields import MAX_HEADER_BYTES, MAX_STRUCTURED_BYTES, read_fields, read_structured, split_head
 
 MAX_PARSED_BYTES = 2 * 1024 * 1024
 """Bytes of a message that are parsed; the rest is ignored."""
 
 MAX_PARTS = 200
 MAX_DEPTH = 12
-MAX_HEADER_BYTES = 65_536
-"""Bytes of one header block that are read; fields beyond are ignored."""
 
-_MAX_STRUCTURED_BYTES = 2_048
-_MAX_FIELD_BYTES = 16_384
-_MAX_FIELDS = 1_000
 
-_FIELD_START = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)")
-_PARAMETER = re.compile(r";\s*([^=;\s]{1,80})\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*))")
 _TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+")
 _LIKELY_BOUNDARY = re.compile(rb"(?:\A|\n)--([^\n]{1,200}?)[ \t]*\ncontent-", re.IGNORECASE)
 _QUOTED_PRINTABLE = re.compile(rb"(?:=[0-9A-F]{2}){4}|=3D\"|=20\n")
-_NUMBERS = frozenset(map(str, range(100)))
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:html|body|table|div|font|p|br|a|img|head|meta)\b", re.IGNORECASE)
 
 
@@ -137,12 +129,14 @@ class _Parser:
     def parse(self, content: bytes, depth: int, default_type: str) -> Part:
         """Parse header and body of one part, and what the body holds."""
         self.num_parts += 1
-        head, body = _split_head(content)
+        head, body = split_head(content)
         if not head and depth == 0:
             self.defects.add("no-header")
-        fields = self._fields(head)
+        fields, is_sound = read_fields(head)
+        if not is_sound:
+            self.defects.add("bad-header")
         content_type, parameters = self._content_type(fields, default_type)
-        disposition, options = _structured(fields.get("content-disposition", b""))
+        disposition, options = read_structured(fields.get("content-disposition", b""))
         filename = (options.get("filename") or parameters.get("name") or "").strip()
         leaf = Part(fields, content_type, parameters, disposition, filename, body)
         if content_type.startswith("multipart/") or self._has_lost_its_type(leaf, depth):
@@ -151,28 +145,11 @@ class _Parser:
             return self._embedded(leaf, depth)
         return leaf
 
-    def _fields(self, head: bytes) -> dict[str, bytes]:
-        """Read the fields of a header block; the first copy of each counts."""
-        if len(head) > MAX_HEADER_BYTES:
-            self.defects.add("bad-header")
-        fields: dict[str, bytes] = {}
-        lines: list[bytes] = []
-        for line in _lines(head):
-            if line[:1] in b" \t" and lines:
-                lines.append(line)
-                continue
-            _store(fields, lines)
-            lines = [line] if _FIELD_START.match(line) else []
-            if not lines and line:
-                self.defects.add("bad-header")
-        _store(fields, lines)
-        return fields
-
     def _content_type(self, fields: Mapping[str, bytes], default: str) -> tuple[str, dict[str, str]]:
         """Read Content-Type, falling back to the default as RFC 2045 5.2 asks."""
         if "content-type" not in fields:
             return default, {}
-        name, parameters = _structured(fields["content-type"])
+        name, parameters = read_structured(fields["content-type"])
         if not _TYPE.fullmatch(name):
             self.defects.add("bad-type")
             return "text/html" if name in {"html", "text/html"} else "text/plain", parameters
@@ -183,7 +160,7 @@ class _Parser:
         """Whether a message without Content-Type is a multipart all the same: it begins with a delimiter and a part's header."""
         if depth or "content-type" in leaf.fields:
             return False
-        return _LIKELY_BOUNDARY.match(leaf.encoded[:_MAX_STRUCTURED_BYTES].lstrip()) is not None
+        return _LIKELY_BOUNDARY.match(leaf.encoded[:MAX_STRUCTURED_BYTES].lstrip()) is not None
 
     def _multipart(self, leaf: Part, depth: int) -> Part:
         """Split a multipart body at its boundary."""
@@ -226,76 +203,6 @@ def _as_text(leaf: Part) -> Part:
     if _QUOTED_PRINTABLE.search(leaf.encoded[:MAX_HEADER_BYTES]):
         fields.setdefault("content-transfer-encoding", b"quoted-printable")
     return replace(leaf, fields=fields, content_type=content_type, disposition="", filename="")
-
-
-def _split_head(content: bytes) -> tuple[bytes, bytes]:
-    """Split a part into header block and body.
-
-    The first empty line ends the header. A line that is no field ends it too, unless the next line is one: what follows a line
-    without colon at the very start is body.
-    """
-    if content.startswith(b"\n"):
-        return b"", content[1:]
-    end = content.find(b"\n\n")
-    head, body = (content, b"") if end < 0 else (content[:end], content[end + 2 :])
-    position = 0
-    for line in _lines(head):
-        following = position + len(line) + 1
-        if line[:1] not in b" \t" and not _FIELD_START.match(line):
-            upcoming = head[following : following + 200].partition(b"\n")[0]
-            if position == 0 or not _FIELD_START.match(upcoming):
-                return content[:position], content[position:]
-        position = following
-    return head, body
-
-
-def _lines(head: bytes) -> list[bytes]:
-    """Cut a header block into lines; of one that is too long only whole lines within the limit."""
-    if len(head) > MAX_HEADER_BYTES:
-        head = head[: max(head.rfind(b"\n", 0, MAX_HEADER_BYTES), 0)] or head[:MAX_HEADER_BYTES]
-    return head.split(b"\n")
-
-
-def _store(fields: dict[str, bytes], lines: list[bytes]) -> None:
-    """Unfold one field and keep it if it is the first of its name."""
-    if not lines or len(fields) >= _MAX_FIELDS:
-        return
-    match = _FIELD_START.match(lines[0])
-    if match:
-        value = b"".join([match[2], *lines[1:]])[:_MAX_FIELD_BYTES].strip()
-        fields.setdefault(match[1].decode("ascii").lower(), value)
-
-
-def _structured(value: bytes) -> tuple[str, dict[str, str]]:
-    """Read `token; name=value; ...` with RFC 2231 continuations and charsets."""
-    text = decode_text(value[:_MAX_STRUCTURED_BYTES])[0]
-    main = text.partition(";")[0].strip().lower()
-    plain: dict[str, str] = {}
-    pieces: dict[str, list[tuple[int, str, bool]]] = {}
-    for name, quoted, bare in _PARAMETER.findall(text):
-        base, star, rest = name.lower().partition("*")
-        value_text = re.sub(r"\\(.)", r"\1", quoted) if quoted else bare.strip()
-        if star:
-            number = rest.rstrip("*")
-            order = int(number) if number in _NUMBERS else 0
-            pieces.setdefault(base, []).append((order, value_text, not number or rest.endswith("*")))
-        else:
-            plain.setdefault(base, decode_words(value_text.encode("utf-8", "replace")))
-    plain.update({base: _join_pieces(found) for base, found in pieces.items()})
-    return main, plain
-
-
-def _join_pieces(pieces: list[tuple[int, str, bool]]) -> str:
-    """Join the numbered pieces of an RFC 2231 parameter and decode them."""
-    charset = ""
-    content = b""
-    for position, (_, text, is_extended) in enumerate(sorted(pieces, key=lambda piece: piece[0])):
-        value = text
-        if position == 0 and is_extended and text.count("'") >= 2:  # noqa: PLR2004  charset'language'value
-            charset, _, value = text.split("'", 2)
-        raw = value.encode("utf-8", "replace")
-        content += unquote_to_bytes(raw) if is_extended else raw
-    return decode_text(content, charset)[0]
 
 
 def _split_at(body: bytes, boundary: bytes) -> tuple[list[bytes], bool]:

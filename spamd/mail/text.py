@@ -32,6 +32,7 @@ import base64
 import re
 from dataclasses import dataclass
 
+from spamd.mail.addresses import recipients_of, split_address, without_recipients, without_tags
 from spamd.mail.charsets import decode_text
 from spamd.mail.html import Page, read_page
 from spamd.mail.message import Message, Part, parse_message, walk
@@ -49,20 +50,13 @@ _MAX_ATTACHMENTS = 20
 _MAX_TEXT_PARTS = 50
 _MAX_ATTACHED_TEXT = 4_000
 _MAX_DECODED = 1_000_000
-_MAX_RECIPIENTS = 3
 _MIN_INVISIBLE = 3
 _FEW_LETTERS = 30
 
 _UNREAD_TEXT = frozenset(
     {"text/calendar", "text/vcard", "text/x-vcard", "text/directory", "text/rfc822-headers", "text/css", "text/csv"}
 )
-_ADDRESS = re.compile(r"<([^<>]*)>[^<>]*$")
-_ANY_ADDRESS = re.compile(r"(?<![\w.+=-])[\w.+=-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){0,8}")
-_BRACKETED = re.compile(r"\s*[\[({*]+([^\])}*\[({]{1,40})[\])}*]+:?\s*")
-_FILTER_TAG = re.compile(
-    r"\W*(?:(?:suspected|possible|probable|probably|likely|potential) )?(?:spam|junk|bulk)(?:mail|score|hits|[\W\d])*",
-    re.IGNORECASE,
-)
+_PAGE_START = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w{3,}")
 _WRAPPED = re.compile(r"(?<=\n)((?![>|#*+-])[^\n]{50,90})\n(?=[^\W_])")
 
@@ -132,15 +126,12 @@ class _Writer:
     def write(self) -> MessageText:
         """Write everything in order."""
         root = self.message.root
-        recipients = _recipients(root)
         head = self._head(root)
         body = self._body(root)
         paragraphs = ["\n".join(head), body, "\n".join(self._tail())]
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
-        if recipients:
-            text = _ANY_ADDRESS.sub(lambda match: "[recipient]" if match[0].lower() in recipients else match[0], text)
         return MessageText(
-            text=keep_ends(text, MAX_CHARACTERS),
+            text=keep_ends(without_recipients(text, recipients_of(root.fields)), MAX_CHARACTERS),
             defects=tuple(sorted(self.defects)),
             num_hidden=self.num_hidden,
             num_invisible=self.num_invisible,
@@ -157,7 +148,7 @@ class _Writer:
         reply_domain = self._sender(part, "reply-to")[1]
         if reply_domain and reply_domain != domain:
             lines.append(f"Reply-To: @{reply_domain}")
-        subject = _untagged(self._plain(part.header("subject", self.hint), _MAX_SUBJECT).replace("\n", " "))
+        subject = without_tags(self._plain(part.header("subject", self.hint), _MAX_SUBJECT).replace("\n", " "))
         if subject:
             lines.append(f"Subject: {subject}")
         return lines
@@ -171,7 +162,7 @@ class _Writer:
                 return self._plain(text.replace('"', ""), _MAX_NAME), ""
         else:
             text = decode_text(value, hint=self.hint)[0]
-        name, address = _split_address(text)
+        name, address = split_address(text)
         name = Part({"name": name.encode("utf-8", "replace")}, "").header("name", self.hint)
         domain = address.rpartition("@")[2].strip().lower() if "@" in address else ""
         if name.strip("'\" ").lower() == address.strip().lower():
@@ -200,17 +191,18 @@ class _Writer:
         """Write the text of one readable part; empty for any other."""
         if not _is_readable(part) or self.num_parts >= _MAX_TEXT_PARTS:
             return ""
-        self.num_parts += 1
         text, fits = decode_text(part.content[:_MAX_DECODED], part.charset or _declared_in(part), self.hint)
         if not fits:
             self.defects.add("charset")
         limit = _MAX_ATTACHED_TEXT if part.disposition == "attachment" else MAX_CHARACTERS
-        if part.content_type == "text/html":
+        if part.content_type == "text/html" or _PAGE_START.match(text):
             page = read_page(text)
             body = self._plain(page.text, limit)
             self._note_page(page, body)
-            return body
-        return self._plain(_unwrap(text), limit)
+        else:
+            body = self._plain(_unwrap(text), limit)
+        self.num_parts += bool(body)
+        return body
 
     def _note_page(self, page: Page, body: str) -> None:
         """Count what a page hides and shows."""
@@ -265,31 +257,6 @@ def _declared_in(part: Part) -> str:
         return ""
     match = re.search(rb"charset\s{0,5}=\s{0,5}[\"']?([\w.:-]{2,40})", part.content[:4096], re.IGNORECASE)
     return match[1].decode("ascii") if match else ""
-
-
-def _split_address(text: str) -> tuple[str, str]:
-    """Split an address field into display name and address."""
-    match = _ADDRESS.search(text)
-    if match:
-        return text[: match.start()].strip().strip('"').replace('\\"', '"').replace('"', ""), match[1]
-    address, _, comment = text.partition("(")
-    return comment.rpartition(")")[0].strip(), address
-
-
-def _untagged(subject: str) -> str:
-    """Take the tags of other filters from the front of a subject: `[SPAM]`, `***SPAM***`, `{Spam?}`."""
-    while (match := _BRACKETED.match(subject)) and _FILTER_TAG.fullmatch(match[1]):
-        subject = subject[match.end() :]
-    return subject
-
-
-def _recipients(root: Part) -> frozenset[str]:
-    """The addresses that a message is for, in lower case; lists left out; none where they are so many that they tell nothing."""
-    found: set[str] = set()
-    for name in ("to", "delivered-to", "x-original-to", "envelope-to"):
-        found.update(_ANY_ADDRESS.findall(root.fields.get(name, b"")[:2_000].decode("utf-8", "replace").lower()))
-    found = {address for address in found if "@list" not in address}
-    return frozenset(found) if len(found) <= _MAX_RECIPIENTS else frozenset()
 
 
 def _unwrap(text: str) -> str:

@@ -20,6 +20,7 @@ _LINE_ENDS = re.compile(r" ?\n[ \n]*")
 _DECORATION = re.compile(r"([^\w\s] ?)\1{3,}")
 _PAIRED_DECORATION = re.compile(r"([^\w\s]{2})\1{3,}")
 _SAME_LETTER = re.compile(r"(\w)\1{7,}")
+_MAILTO = re.compile(r" ?[<\[]mailto:[^<>\[\]\s]{1,200}[>\]]")
 _CODE = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 _LONG_WORD = re.compile(r"[!-~]{81,}")
 _CODE_LINES = re.compile(r"(?:(?:^|\n)[>| ]*[A-Za-z0-9+/=_-]{16}\.\.\.(?=\n|\Z)){2,}")
@@ -70,7 +71,7 @@ def plain_wording(text: str, max_characters: int) -> Wording:
     if len(text) > 4 * max_characters:
         text = keep_ends(_shorten(text), 4 * max_characters)
     if not text.isascii():
-        text = _squeeze(unicodedata.normalize("NFKC", text))
+        text = _squeeze(keep_ends(unicodedata.normalize("NFKC", text), 4 * max_characters))
     text, num_lookalikes = (text, 0) if text.isascii() else _unmask(text)
     text = _shorten(text)
     return Wording(keep_ends(text, max_characters), num_invisible, num_lookalikes)
@@ -105,7 +106,7 @@ def _unmask(text: str) -> tuple[str, int]:
 
 def _shorten(text: str) -> str:
     """Cut URLs to hosts, and decoration and codes to a few characters."""
-    text = shorten_urls(text)
+    text = shorten_urls(_MAILTO.sub("", text) if "mailto:" in text else text)
     text = _DECORATION.sub(r"\1\1\1", text)
     text = _PAIRED_DECORATION.sub(r"\1\1", text)
     text = _SAME_LETTER.sub(r"\1\1\1\1\1", text)
