@@ -118,7 +118,9 @@ def abort(sentence: str, code: int) -> None:
 
 
 # The commands stand last: they import what is defined above.
-from spamd.cli import model, score  # noqa: E402
+from spamd.cli import config, model, plugins, score  # noqa: E402
 
 app.command("score")(score.score)
 app.add_typer(model.app, name="model")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(config.app, name="config")
