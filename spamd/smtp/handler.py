@@ -1,0 +1,243 @@
+"""What happens to one message once it is here: judge, act, send on, answer, log.
+
+The client gets 250 after the next hop's 250 and never before; whatever fails on the way is temporary, so that the client tries
+again. A message is sent on as it came: ours are a Received field and X-Spam-* fields in front, forged X-Spam-* fields go, and
+nothing below is touched. Does not speak SMTP itself and does not know how messages are judged. Called by `session`.
+
+Security: the message is hostile and only ever handled as bytes; nothing of it, of its envelope or of an error's text is logged or
+answered.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+import structlog
+
+from spamd.errors import SpamdError
+from spamd.mail.headers import count_hops, has_hop_id, prepend_fields, received_field, rewrite_subject, verdict_fields
+from spamd.service.logs import describe
+from spamd.smtp import replies
+from spamd.smtp.record import Judgement, MessageRecord, Origin
+from spamd.smtp.replies import Reply, reply_to
+from spamd.smtp.transaction import Transaction
+from spamd.smtp.wire import has_bare_newline, normalise, unstuff
+from spamd.verdict import Action, Unscored, Verdict, action_for
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+JUDGE_GRACE_SECONDS = 5.0
+"""The judge keeps its own deadline; one that overruns it by this is given up."""
+
+SMALL_BYTES = 262_144
+"""Work on the bytes of larger messages is done in a thread, so that other sessions are served meanwhile."""
+
+NO_CHECKPOINT = "none"
+
+
+class MessageJudge(Protocol):
+    """Whoever says what a message is."""
+
+    async def judge(self, message: bytes) -> Judgement:
+        """Judge a message, dot-stuffing undone. May take its time and may raise: neither costs the message."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NotJudged:
+    """The judgement where the judge failed."""
+
+    verdict: Unscored
+    defects: Sequence[str] = ()
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is done with messages, in plain values of the settings.
+
+    Attributes:
+        hostname: our name.
+        version: version of spamd.
+        instance: id of this proxy, by which it knows messages that it has seen before.
+        on_failure: `pass` or `defer`: what becomes of a message without a verdict.
+        deadline_seconds: time within which the judge means to answer.
+        subject_tag: text put before the subject of spam; empty leaves subjects alone.
+        reject_score: probability from which spam is refused, or None.
+        quarantine_score: probability from which spam goes to the quarantine recipient, or None.
+        quarantine_recipient: its address.
+        bare_newlines: `normalise` or `refuse`.
+        max_hops: as many Received fields are a loop.
+    """
+
+    hostname: str
+    version: str
+    instance: str
+    on_failure: str = "pass"
+    deadline_seconds: float = 20.0
+    subject_tag: str = ""
+    reject_score: float | None = None
+    quarantine_score: float | None = None
+    quarantine_recipient: str = ""
+    bare_newlines: str = "normalise"
+    max_hops: int = 50
+
+
+class MessageHandler:
+    """Decides and does what becomes of messages; one for all sessions.
+
+    Args:
+        judge: says what a message is.
+        policy: what to do then.
+    """
+
+    def __init__(self, judge: MessageJudge, policy: Policy) -> None:
+        self._judge = judge
+        self._policy = policy
+        # Unique across restarts without a clock that must not go back.
+        self._numbers = itertools.count(time.time_ns() // 1000)
+
+    async def handle(self, wire: bytes, origin: Origin, transaction: Transaction) -> Reply:
+        """Take one message to its end.
+
+        Args:
+            wire: the message in wire form, without the terminating dot.
+            origin: where it came from.
+            transaction: its envelope, open at the next hop; ended here whatever happens.
+
+        Returns:
+            The reply to the client's dot.
+        """
+        queue_id = self._next_id()
+        record = MessageRecord(queue_id, origin, len(wire), transaction.num_recipients)
+        with structlog.contextvars.bound_contextvars(queue_id=queue_id):
+            try:
+                reply = await self._take(wire, origin, transaction, record)
+            except Exception as error:  # noqa: BLE001  whatever it is, the client keeps the message and tries again
+                report(error)
+                reply = reply_to(error)
+            finally:
+                # Nothing to do where the message was sent or refused; after a failure, no dot must reach the next hop.
+                transaction.abandon()
+            record.write(reply)
+        return reply
+
+    async def refuse(self, reply: Reply, num_bytes: int, origin: Origin, transaction: Transaction) -> Reply:
+        """Refuse a message that was not kept.
+
+        Args:
+            reply: why.
+            num_bytes: how much of it came.
+            origin: where it came from.
+            transaction: its envelope; ended here.
+
+        Returns:
+            The reply.
+        """
+        record = MessageRecord(self._next_id(), origin, num_bytes, transaction.num_recipients)
+        await transaction.reset()
+        record.write(reply)
+        return reply
+
+    def _next_id(self) -> str:
+        """Make an id for a message."""
+        return f"{self._policy.instance}.{next(self._numbers):x}"
+
+    async def _take(self, wire: bytes, origin: Origin, transaction: Transaction, record: MessageRecord) -> Reply:
+        """Check, judge and act."""
+        policy = self._policy
+        if has_bare_newline(wire):
+            if policy.bare_newlines == "refuse":
+                return await _refuse(transaction, replies.BARE_NEWLINE)
+            wire = await _off_loop(normalise, wire)
+        message = await _off_loop(unstuff, wire)
+        if await _off_loop(self._is_looping, message):
+            return await _refuse(transaction, replies.LOOP)
+        judgement = record.judgement = await self._judgement(message)
+        del message
+        action = record.action = action_for(
+            judgement.verdict,
+            on_failure=policy.on_failure,
+            subject_tag=policy.subject_tag,
+            reject_score=policy.reject_score,
+            quarantine_score=policy.quarantine_score,
+        )
+        if action is Action.REJECT:
+            return await _refuse(transaction, replies.SPAM)
+        if action is Action.DEFER:
+            return await _refuse(transaction, replies.DEFERRED)
+        if action is Action.REWRITE_SUBJECT:
+            wire = await _off_loop(rewrite_subject, wire, policy.subject_tag)
+        wire = await _off_loop(prepend_fields, wire, self._fields(judgement.verdict, origin, transaction, record.queue_id))
+        with record.stage("relay"):
+            if action is Action.QUARANTINE:
+                return await self._quarantine(wire, transaction)
+            return await transaction.send(wire)
+
+    def _is_looping(self, message: bytes) -> bool:
+        """Tell whether a message has been here before, or on too many hops."""
+        return count_hops(message) >= self._policy.max_hops or has_hop_id(message, self._policy.instance)
+
+    async def _judgement(self, message: bytes) -> Judgement:
+        """Ask the judge; one that fails or hangs leaves the message without a verdict."""
+        try:
+            async with asyncio.timeout(self._policy.deadline_seconds + JUDGE_GRACE_SECONDS):
+                return await self._judge.judge(message)
+        except TimeoutError:
+            log.error("the judge hangs", deadline_seconds=self._policy.deadline_seconds)  # noqa: TRY400  nothing to trace
+            return NotJudged(Unscored("timeout", NO_CHECKPOINT))
+        except Exception as error:  # noqa: BLE001  a message is never lost because the judge failed
+            report(error)
+            return NotJudged(Unscored("error", NO_CHECKPOINT))
+
+    async def _quarantine(self, wire: bytes, transaction: Transaction) -> Reply:
+        """Send a message to the quarantine; anything but success is temporary, for it is not the client's fault."""
+        reply = await transaction.redirect(wire, self._policy.quarantine_recipient)
+        if reply.is_positive:
+            return reply
+        log.warning("quarantine refused", next_hop_code=reply.code, advice="check that actions.quarantine_recipient exists")
+        return replies.QUARANTINE_FAILED
+
+    def _fields(self, verdict: Verdict | Unscored, origin: Origin, transaction: Transaction, queue_id: str) -> bytes:
+        """Write the fields that go in front."""
+        is_utf8 = b" SMTPUTF8" in transaction.mail_line.upper()
+        received = received_field(
+            client=origin.client,
+            helo=origin.helo,
+            hostname=self._policy.hostname,
+            identifier=queue_id,
+            when=datetime.now(UTC),
+            protocol="UTF8SMTP" if is_utf8 else origin.protocol,
+        )
+        return received + verdict_fields(verdict, hostname=self._policy.hostname, version=self._policy.version)
+
+
+async def _refuse(transaction: Transaction, reply: Reply) -> Reply:
+    """End the transaction at the next hop without a dot."""
+    await transaction.reset()
+    return reply
+
+
+async def _off_loop(work: Callable[..., T], message: bytes, *arguments: object) -> T:
+    """Do work on the bytes of a message, in a thread where it may take long."""
+    if len(message) <= SMALL_BYTES:
+        return work(message, *arguments)
+    return await asyncio.to_thread(work, message, *arguments)
+
+
+def report(error: Exception) -> None:
+    """Log why something could not be done for a client.
+
+    Args:
+        error: what was raised; only our own errors are known to quote nothing of a message.
+    """
+    if isinstance(error, SpamdError):
+        log.warning("delayed", reason=str(error))
+    else:
+        log.error("delayed", **describe(error))

@@ -1,0 +1,240 @@
+"""The proxy as a whole: listening, letting sessions in, draining.
+
+Runs in the caller's event loop, without aiosmtpd's Controller (a thread, and tasks cancelled at its end). When all sessions are
+taken it stops accepting, so that clients wait in the backlog of the socket and none is told to go away. Knows nothing of SMTP
+commands or messages. Called by `daemon`.
+
+Security: listens where the settings say, or on the sockets it is given; clients are let in by `limits`.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from spamd import __version__
+from spamd.config import ActionSettings, SmtpSettings
+from spamd.errors import ConfigError
+from spamd.smtp.handler import MessageHandler, MessageJudge, Policy
+from spamd.smtp.limits import Admission, Memory
+from spamd.smtp.next_hop import NextHop
+from spamd.smtp.relay import Timeouts
+from spamd.smtp.session import FilterSMTP
+
+__all__ = ["FilterSMTP", "Proxy", "start_proxy"]
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+RETRY_SECONDS = 0.5
+HOSTNAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+MAILBOX = re.compile(r"[!-;=?-~]+@[!-;=?-~]+|postmaster", re.IGNORECASE)
+
+
+async def start_proxy(
+    settings: SmtpSettings,
+    judge: MessageJudge,
+    *,
+    actions: ActionSettings | None = None,
+    on_failure: str = "pass",
+    deadline_seconds: float = 20.0,
+    sockets: Sequence[socket.socket] | None = None,
+) -> "Proxy":
+    """Start to listen and to filter.
+
+    Args:
+        settings: addresses, limits and timeouts.
+        judge: says what a message is.
+        actions: what is done with spam; None tags it.
+        on_failure: `pass` or `defer`: what becomes of a message without a verdict.
+        deadline_seconds: the judge's own deadline; it is given up somewhat later.
+        sockets: listening sockets to take instead of opening some.
+
+    Returns:
+        The proxy, which accepts mail already.
+
+    Raises:
+        ConfigError: the quarantine has no recipient, or one that is no address; our host name is none.
+        OSError: the address cannot be listened on.
+    """
+    actions = actions or ActionSettings()
+    if actions.quarantine_score is not None and not MAILBOX.fullmatch(actions.quarantine_recipient):
+        raise ConfigError(
+            f"actions.quarantine_recipient = {actions.quarantine_recipient!r} is not an address, but "
+            f"actions.quarantine_score = {actions.quarantine_score} sends mail there; set the one or remove the other."
+        )
+    hostname = settings.hostname or await asyncio.to_thread(socket.getfqdn)
+    if not HOSTNAME.fullmatch(hostname):
+        raise ConfigError(f"smtp.hostname = {hostname!r} is not a host name; set it to the name of this host.")
+    policy = Policy(
+        hostname=hostname,
+        version=__version__,
+        instance=_instance(hostname, settings.listen),
+        on_failure=on_failure,
+        deadline_seconds=deadline_seconds,
+        subject_tag=actions.subject_tag,
+        reject_score=actions.reject_score,
+        quarantine_score=actions.quarantine_score,
+        quarantine_recipient=actions.quarantine_recipient,
+        bare_newlines=settings.bare_newlines,
+        max_hops=settings.max_hops,
+    )
+    listeners = list(sockets) if sockets else await _listeners(settings.listen)
+    return Proxy(settings, hostname, MessageHandler(judge, policy), listeners)
+
+
+class Proxy:
+    """A running proxy.
+
+    Args:
+        settings: limits and timeouts.
+        hostname: our name.
+        handler: takes the messages.
+        listeners: sockets to accept on; closed with the proxy.
+
+    Attributes:
+        addresses: where it listens, in the form that settings take.
+    """
+
+    def __init__(self, settings: SmtpSettings, hostname: str, handler: MessageHandler, listeners: list[socket.socket]) -> None:
+        self.addresses = [_address(listener) for listener in listeners]
+        self._settings = settings
+        self._hostname = hostname
+        self._handler = handler
+        self._listeners = listeners
+        self._next_hop = NextHop(
+            settings.next_hop,
+            protocol=settings.next_hop_protocol,
+            hostname=hostname,
+            timeouts=Timeouts(
+                connect_seconds=settings.next_hop_connect_timeout_seconds,
+                command_seconds=settings.next_hop_command_timeout_seconds,
+                dot_seconds=settings.next_hop_dot_timeout_seconds,
+            ),
+        )
+        self._admission = Admission(settings.allowed_clients, settings.max_connections_per_client)
+        self._memory = Memory(settings.max_memory_bytes)
+        self._sessions: set[FilterSMTP] = set()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._accepting = [asyncio.create_task(self._accept(listener)) for listener in listeners]
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions that are open now."""
+        return len(self._sessions)
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  the deadline of the whole, not of one wait
+        """Stop in order: accept nothing new, tell idle sessions 421, let messages in flight finish, and close.
+
+        Args:
+            timeout: seconds after which what is still in flight is given up; its senders try again.
+        """
+        self._stop_accepting()
+        for session in list(self._sessions):
+            session.dismiss()
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=timeout)
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop at once; what is in flight is given up, and its senders try again."""
+        self._stop_accepting()
+        tasks = [*self._accepting, *self._tasks()]
+        for session in list(self._sessions):
+            session.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._next_hop.close()
+        # Transports report their end in the next turns of the loop.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        """What serves the sessions."""
+        return [session.task for session in self._sessions if session.task]
+
+    def _stop_accepting(self) -> None:
+        """Close the listeners."""
+        for task in self._accepting:
+            task.cancel()
+        for listener in self._listeners:
+            listener.close()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Let clients in while there is room."""
+        loop = asyncio.get_running_loop()
+        listener.settimeout(0)
+        while True:
+            await self._has_room.wait()
+            try:
+                connection, _ = await loop.sock_accept(listener)
+                await loop.connect_accepted_socket(self._make_session, connection)
+            except OSError as error:
+                # Out of descriptors, or the client was gone before we came: neither may end the listening.
+                log.warning("connection not accepted", reason=error.strerror, retry_seconds=RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _make_session(self) -> FilterSMTP:
+        """Make the session for a connection."""
+        session = FilterSMTP(
+            self._settings,
+            hostname=self._hostname,
+            next_hop=self._next_hop,
+            handler=self._handler,
+            admission=self._admission,
+            memory=self._memory,
+            on_end=self._end_session,
+        )
+        self._sessions.add(session)
+        if len(self._sessions) >= self._settings.max_connections:
+            self._has_room.clear()
+        return session
+
+    def _end_session(self, session: FilterSMTP) -> None:
+        """Forget a session."""
+        self._sessions.discard(session)
+        self._has_room.set()
+
+
+def _instance(hostname: str, listen: str) -> str:
+    """An id for this proxy that stays the same from start to start, so that loops are seen across restarts."""
+    return hashlib.sha256(f"{hostname} {listen}".encode()).hexdigest()[:12]
+
+
+async def _listeners(address: str) -> list[socket.socket]:
+    """Open listening sockets: one for each address that a host name has."""
+    if address.startswith("unix:"):
+        return [_unix_listener(Path(address.removeprefix("unix:")))]
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as opened:
+        listeners = [
+            opened.enter_context(socket.create_server(place[:2], family=family, backlog=BACKLOG))
+            for family, _, _, _, place in dict.fromkeys(found)
+        ]
+        opened.pop_all()
+    return listeners
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    """Open a UNIX socket in the place of one that a former run left behind."""
+    if path.is_socket():
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    """Write where a socket listens."""
+    name = listener.getsockname()
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return f"unix:{name}"

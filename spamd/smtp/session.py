@@ -1,0 +1,258 @@
+"""One client's SMTP session.
+
+Carried by aiosmtpd, of which it replaces what loses or alters mail: the command loop (raw lines, strict line ends), MAIL and RCPT
+(which are the next hop's to judge), DATA (read as one piece, in wire form), errors (temporary, and nothing leaks), end of file (a
+client that says QUIT early and half-closes still gets its message through, once) and the timer (silent while a message is being
+filtered). Decides nothing about messages. Made by `server`, one per connection.
+
+Security: everything from the client is hostile and bounded in size, time and number of errors. AUTH and STARTTLS are not offered.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import cast
+
+import structlog
+from aiosmtpd.smtp import SMTP
+
+from spamd.config import SmtpSettings
+from spamd.smtp import replies
+from spamd.smtp.commands import Commands
+from spamd.smtp.handler import MessageHandler, report
+from spamd.smtp.limits import Admission, Holding, Memory
+from spamd.smtp.next_hop import NextHop
+from spamd.smtp.record import Origin
+from spamd.smtp.replies import Reply, reply_to
+from spamd.smtp.transaction import CLOSING
+from spamd.smtp.wire import CHUNK_BYTES, CRLF, LineTooLong, NoEnd, WireReader
+
+log = structlog.get_logger(__name__)
+
+MAX_COMMAND_BYTES = 8192
+MAX_ERRORS = 20
+WRONG_COMMAND = range(500, 510)
+MAX_DROPPED_FACTOR = 4
+LINGER_SECONDS = 5.0
+
+
+class FilterSMTP(SMTP):
+    """One session.
+
+    Args:
+        settings: limits and timeouts.
+        hostname: our name.
+        next_hop: where mail goes on to.
+        handler: takes the messages.
+        admission: who may connect.
+        memory: what all messages may hold together.
+        on_end: called when the session is over.
+    """
+
+    line_length_limit = CHUNK_BYTES
+
+    def __init__(
+        self,
+        settings: SmtpSettings,
+        *,
+        hostname: str,
+        next_hop: NextHop,
+        handler: MessageHandler,
+        admission: Admission,
+        memory: Memory,
+        on_end: Callable[["FilterSMTP"], None],
+    ) -> None:
+        # aiosmtpd keeps these in one dictionary for all connections and clears it at each new one.
+        self.command_size_limits = defaultdict(lambda: MAX_COMMAND_BYTES)
+        super().__init__(
+            None,
+            hostname=hostname,
+            enable_SMTPUTF8=True,
+            timeout=settings.command_timeout_seconds,
+            loop=asyncio.get_running_loop(),
+        )
+        self.client = ""
+        self._settings = settings
+        self._handler = handler
+        self._admission = admission
+        self._memory = memory
+        self._on_end = on_end
+        self._commands = Commands(hostname, next_hop, settings.max_message_bytes)
+        self._transaction = self._commands.transaction
+        self._num_errors = 0
+        self._is_busy = False
+        self._is_ending = False
+        self._is_dismissed = False
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """What serves the session; None until the connection stands."""
+        return self._handler_coroutine
+
+    @property
+    def _connection(self) -> asyncio.Transport | None:
+        """The connection while it stands."""
+        return cast("asyncio.Transport | None", self.transport)
+
+    def dismiss(self) -> None:
+        """Say 421 and end, at once or after the message in flight."""
+        self._is_dismissed = True
+        if not self._is_busy:
+            self._say_goodbye(replies.SHUTTING_DOWN)
+
+    def abort(self) -> None:
+        """End at once, whatever is in flight."""
+        if self.task:
+            self.task.cancel()
+        if self._connection:
+            self._connection.abort()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio: a client is there."""
+        super().connection_made(transport)
+        self._wire = WireReader(self._reader)
+        peer = transport.get_extra_info("peername")
+        self.client = peer[0].partition("%")[0] if isinstance(peer, tuple) else ""
+
+    def eof_received(self) -> bool:
+        """Asyncio: the client will send no more. It may still wait for our reply, as Exim does after an early QUIT."""
+        asyncio.StreamReaderProtocol.eof_received(self)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Asyncio: the client is gone. A message that the next hop may have taken already is seen through to its reply."""
+        if self._timeout_handle:
+            self._timeout_handle.cancel()
+        asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self.transport = None
+        if self.task and not self._transaction.is_committed:
+            self.task.cancel()
+
+    def _timeout_cb(self) -> None:
+        """The timer: the client said nothing, or read nothing, for too long."""
+        if self._is_busy:
+            self._reset_timeout()
+        else:
+            self._say_goodbye(replies.IDLE)
+
+    # The session.
+
+    async def _handle_client(self) -> None:
+        """Serve until the client leaves or is sent away."""
+        refusal = self._admission.enter(self.client)
+        try:
+            if refusal:
+                log.warning("client refused", client=self.client, reply=refusal.code, reason=refusal.wire.decode("ascii"))
+            await self._say(refusal or Reply.of(f"220 {self.hostname} ESMTP spamd"))
+            while not self._is_ending:
+                await (self._say(replies.SHUTTING_DOWN) if self._is_dismissed else self._serve_command())
+        except (ConnectionError, EOFError):
+            log.debug("client gone", client=self.client)
+        finally:
+            self._transaction.abandon()
+            self._close()
+            self._admission.leave(self.client)
+            self._on_end(self)
+
+    async def _serve_command(self) -> None:
+        """Read one command and answer it."""
+        self._reset_timeout()
+        try:
+            line = await self._wire.read_line(MAX_COMMAND_BYTES)
+        except LineTooLong:
+            await self._say(replies.COMMAND_TOO_LONG)
+            return
+        command = line.removesuffix(b"\n").removesuffix(b"\r")
+        is_bare = not line.endswith(CRLF) and self._settings.bare_newlines == "refuse"
+        if is_bare or b"\r" in command or b"\0" in command:
+            await self._say(replies.BAD_LINE)
+            return
+        await self._say(await self._answer(command))
+        if self._wire.has_pending:
+            # A client that sends a flood of commands in one piece must let the others have their turn.
+            await asyncio.sleep(0)
+
+    async def _answer(self, command: bytes) -> Reply:
+        """Answer a command, with a message where one follows."""
+        try:
+            reply = await self._commands.answer(command)
+            if reply is replies.GO_AHEAD and self._memory.is_full:
+                await self._transaction.reset()
+                return replies.NO_MEMORY
+            if reply is replies.GO_AHEAD:
+                self._is_busy = True
+                await self._say(reply)
+                reply = await self._take_message()
+                self._is_busy = False
+        except (ConnectionError, EOFError):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the client keeps its message and tries again
+            report(error)
+            # Within a message nobody knows any more where the next command begins.
+            self._is_ending = self._is_busy
+            self._transaction.fail()
+            return reply_to(error)
+        return reply
+
+    async def _say(self, reply: Reply) -> None:
+        """Send a reply; 421 is the last one, and a client that makes too many errors gets it."""
+        if reply.code in WRONG_COMMAND:
+            self._num_errors += 1
+            reply = replies.TOO_MANY_ERRORS if self._num_errors > MAX_ERRORS else reply
+        self._is_ending = self._is_ending or reply is replies.BYE or reply.code == CLOSING
+        self._writer.write(reply.clean().wire + CRLF)
+        await self._writer.drain()
+
+    def _say_goodbye(self, reply: Reply) -> None:
+        """Send a last reply without waiting, and close."""
+        if self._connection and not self._is_ending:
+            self._connection.write(reply.wire + CRLF)
+        self._is_ending = True
+        self._close()
+
+    def _close(self) -> None:
+        """Close once all is sent; a client that does not read is not waited for."""
+        if self._connection:
+            self._connection.close()
+            if self._connection.get_write_buffer_size():
+                self.loop.call_later(LINGER_SECONDS, self._connection.abort)
+
+    async def _take_message(self) -> Reply:
+        """Read a message and hand it on; the timer is silent meanwhile, for reading has clocks of its own."""
+        holding = Holding(self._memory, self._settings.max_message_bytes)
+        started = self.loop.time()
+        try:
+            wire = await self._read_message(holding)
+            origin = Origin(
+                client=self.client,
+                helo=self._commands.helo,
+                protocol="ESMTP" if self._commands.is_extended else "SMTP",
+                receive_milliseconds=1000 * (self.loop.time() - started),
+            )
+            if wire is None:
+                return await self._handler.refuse(holding.refusal, holding.num_bytes, origin, self._transaction)
+            return await self._handler.handle(wire, origin, self._transaction)
+        finally:
+            holding.release()
+
+    async def _read_message(self, holding: Holding) -> bytes | None:
+        """Read a message; None where it cannot be kept, and `holding` then says why."""
+        limit = self._settings.max_message_bytes
+        try:
+            wire = await self._wire.read_message(
+                holding.keep,
+                stall_seconds=self._settings.data_timeout_seconds,
+                max_dropped_bytes=MAX_DROPPED_FACTOR * limit,
+            )
+        except TimeoutError:
+            holding.refuse(replies.DATA_TOO_SLOW)
+            return None
+        except NoEnd:
+            holding.refuse(replies.DATA_TOO_LONG)
+            return None
+        if wire is not None and len(wire) > limit:
+            holding.refuse(replies.TOO_BIG)
+            return None
+        return wire

@@ -1,0 +1,156 @@
+"""Bytes as they stand on the wire: lines, messages, dot-stuffing and line ends.
+
+Reads command lines and whole messages from a stream with memory and time bounded, and converts between wire form (dot-stuffed,
+without the terminating dot) and the message itself. Knows no command and decides nothing. Called by `session` and `handler`.
+
+Security: everything read here is hostile. A line may have no end, a message may be 30 MiB of empty lines or come byte by byte; no
+work here grows faster than its input, and only CRLF dot CRLF ends a message (SMTP smuggling, CVE-2023-51764).
+"""
+
+import asyncio
+from collections.abc import Callable
+
+CRLF = b"\r\n"
+END = b"\r\n.\r\n"
+CHUNK_BYTES = 65_536
+MIN_BYTES_PER_SECOND = 500
+"""A message that comes more slowly on the average is given up, as Postfix does (smtpd_min_data_rate)."""
+
+
+class LineTooLong(ValueError):  # noqa: N818  the name tells what happened
+    """A line beyond the limit came; it has been read to its end."""
+
+
+class NoEnd(ValueError):  # noqa: N818
+    """A message that nobody keeps any more went on and on."""
+
+
+class WireReader:
+    """Takes lines and messages off a stream.
+
+    Args:
+        stream: what the client sends.
+    """
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self._pending = bytearray()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something was read that nobody has taken yet."""
+        return bool(self._pending)
+
+    async def read_line(self, limit: int) -> bytes:
+        """Read one command line.
+
+        Args:
+            limit: the most bytes it may have.
+
+        Returns:
+            The line, with its LF or CRLF.
+
+        Raises:
+            LineTooLong: it has more bytes; they were dropped as they came.
+            EOFError: the client will send no more.
+        """
+        searched, is_too_long = 0, False
+        while (newline := self._pending.find(b"\n", searched)) < 0:
+            if len(self._pending) > limit:
+                is_too_long = True
+                self._pending.clear()
+            searched = len(self._pending)
+            self._pending += await self._read_some()
+        line = bytes(self._pending[: newline + 1])
+        del self._pending[: newline + 1]
+        if is_too_long or len(line) > limit:
+            raise LineTooLong
+        return line
+
+    async def read_message(self, keep: Callable[[int], bool], *, stall_seconds: float, max_dropped_bytes: int) -> bytes | None:
+        """Read a message to its terminating dot.
+
+        Args:
+            keep: asked with the number of bytes about to be held; once it says no, all is dropped and read on to the end.
+            stall_seconds: the longest time without a byte, and the head start before the least rate is asked for.
+            max_dropped_bytes: how much is read on after that at the most.
+
+        Returns:
+            The message in wire form, with its last CRLF and without the dot; None where it was not kept.
+
+        Raises:
+            TimeoutError: it came too slowly.
+            NoEnd: it was not kept, and did not end.
+            EOFError: the client left in the middle of it.
+        """
+        # The CRLF of the DATA command counts: an empty message is a lone dot, whose CRLF in front is that one.
+        message, num_new = bytearray(CRLF) + self._pending, len(self._pending)
+        started, num_read, num_dropped, is_kept = asyncio.get_running_loop().time(), 0, 0, True
+        self._pending.clear()
+        while True:
+            num_read += num_new
+            is_kept = is_kept and keep(num_new)
+            end = message.find(END, max(0, len(message) - num_new - len(END)))
+            if end >= 0:
+                break
+            if not is_kept:
+                num_dropped += num_new
+                del message[: -len(END)]
+            if num_dropped > max_dropped_bytes:
+                raise NoEnd
+            async with asyncio.timeout_at(self._deadline(started, num_read, stall_seconds)):
+                some = await self._read_some()
+            message += some
+            num_new = len(some)
+        self._pending += message[end + len(END) :]
+        if not is_kept:
+            return None
+        del message[end + len(CRLF) :], message[: len(CRLF)]
+        return bytes(message)
+
+    @staticmethod
+    def _deadline(started: float, num_read: int, stall_seconds: float) -> float:
+        """Say until when the next byte must come."""
+        now = asyncio.get_running_loop().time()
+        return min(now, started + num_read / MIN_BYTES_PER_SECOND) + stall_seconds
+
+    async def _read_some(self) -> bytes:
+        """Read what there is, at least one byte."""
+        some = await self._stream.read(CHUNK_BYTES)
+        if not some:
+            raise EOFError
+        return some
+
+
+def unstuff(wire: bytes) -> bytes:
+    """Undo dot-stuffing: a line that begins with a dot loses it (RFC 5321 4.5.2)."""
+    plain = wire.replace(b"\r\n.", CRLF)
+    return plain[1:] if plain.startswith(b".") else plain
+
+
+def stuff(message: bytes) -> bytes:
+    """Put a dot before every line that begins with one."""
+    wire = message.replace(b"\r\n.", b"\r\n..")
+    return b"." + wire if wire.startswith(b".") else wire
+
+
+def has_bare_newline(wire: bytes) -> bool:
+    """Tell whether a CR or LF stands outside CRLF."""
+    num_lines = wire.count(CRLF)
+    return wire.count(b"\n") != num_lines or wire.count(b"\r") != num_lines
+
+
+def normalise(wire: bytes) -> bytes:
+    """Make every line end a CRLF, so that no next hop can see the end of a message where we saw none.
+
+    A bare LF or CR becomes CRLF, CR CR LF (text mode applied twice) is one line end, and dots that thereby come to stand at the
+    beginning of a line are stuffed.
+
+    Args:
+        wire: a message in wire form.
+
+    Returns:
+        The message in wire form. Only linear steps: a regular expression over a million CRs would not be one.
+    """
+    plain = unstuff(wire).replace(CRLF, b"\n").replace(CRLF, b"\n").replace(b"\r", b"\n")
+    return stuff(plain.replace(b"\n", CRLF))
