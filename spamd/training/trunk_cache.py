@@ -1,0 +1,109 @@
+"""What the frozen part of the trunk makes of each message, computed once instead of in every epoch.
+
+With the last block training, eleven of twelve blocks give the same hidden states every time; here they wait in memory, in
+float32, in bfloat16 where that does not fit, and where neither fits they are computed anew for each batch. Decides nothing about
+what is frozen. Called by `trainer`.
+
+Shape letters: B messages in a batch, T tokens of the longest, D width of the trunk.
+"""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from spamd.model.classifier import Classifier
+from spamd.training.batches import by_length
+from spamd.training.parts import BATCH_TOKENS, Part
+from spamd.training.progress import SILENT, Display
+
+MAX_BYTES = 2 * 1024**3
+
+
+class TrunkCache:
+    """Gives the input of the first trainable block for any batch of a part.
+
+    Args:
+        classifier: its trunk computes; nothing of it is changed.
+        part: the messages.
+        block: number of the first block that trains; 0 keeps nothing, since nothing before it is frozen, and the number of
+            blocks keeps what the final norm reads.
+        max_bytes: memory that may be used.
+        display: told of each message done.
+
+    Attributes:
+        num_bytes: memory that is used.
+    """
+
+    def __init__(
+        self, classifier: Classifier, part: Part, block: int, *, max_bytes: int = MAX_BYTES, display: Display = SILENT
+    ) -> None:
+        self._trunk = classifier.trunk
+        self._part = part
+        self._block = block
+        self._device = next(classifier.parameters()).device
+        # Behind the last block nothing mixes positions, so a head that reads the last one needs no other.
+        self._is_last_only = block == self._trunk.config.n_layer and classifier.head.reads == "last"
+        kind = choose_type(self._count_numbers(), max_bytes) if block else None
+        self._kept = self._compute(kind, display) if kind else None
+        self.num_bytes = self._count_numbers() * kind.itemsize if kind else 0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether hidden states are in memory, rather than computed for each batch."""
+        return self._kept is not None
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the input of the block for some messages.
+
+        Args:
+            positions: positions in the part.
+
+        Returns:
+            Hidden states, (B, T, D) float32, and lengths, (B,) int64, on the device of the classifier.
+        """
+        if self._kept is None:
+            return self._run(positions)
+        kept = [self._kept[position] for position in positions]
+        lengths = torch.tensor([len(hidden) for hidden in kept])
+        return pad_sequence(kept, batch_first=True).to(self._device).float(), lengths.to(self._device)
+
+    def _run(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Run the frozen part for some messages."""
+        ids, lengths = (tensor.to(self._device) for tensor in self._part.pad(positions))
+        # Before block 0 stand only embeddings, which may train.
+        with torch.set_grad_enabled(self._block == 0 and torch.is_grad_enabled()):
+            hidden = self._trunk.hidden_before(ids, self._block)  # (B, T, D)
+        if not self._is_last_only:
+            return hidden, lengths
+        return hidden[torch.arange(len(lengths)), lengths - 1][:, None], torch.ones_like(lengths)  # (B, 1, D)
+
+    @torch.no_grad()
+    def _compute(self, kind: torch.dtype, display: Display) -> list[Tensor]:
+        """Run the frozen part for all messages; each gets a tensor of its own, (its length, D)."""
+        kept: dict[int, Tensor] = {}
+        display.begin("Reading mail with the frozen part of the model", len(self._part.sequences))
+        for positions in by_length(self._part.lengths, BATCH_TOKENS):
+            hidden, lengths = self._run(positions)
+            for row, position in enumerate(positions):
+                # A copy, as a view would keep the whole batch in memory.
+                kept[position] = hidden[row, : int(lengths[row])].to("cpu", kind, copy=True)
+            display.advance(len(positions))
+        return [kept[position] for position in range(len(kept))]
+
+    def _count_numbers(self) -> int:
+        """Count the numbers that the hidden states consist of."""
+        num_positions = len(self._part.sequences) if self._is_last_only else sum(self._part.lengths)
+        return num_positions * self._trunk.config.n_embd
+
+
+def choose_type(num_numbers: int, max_bytes: int) -> torch.dtype | None:
+    """Choose the most precise type in which so many numbers fit, or None where none does."""
+    return next((kind for kind in (torch.float32, torch.bfloat16) if num_numbers * kind.itemsize <= max_bytes), None)
+
+
+def affordable_bytes() -> int:
+    """Tell how much memory hidden states may take: 2 GiB, and no more than a quarter of what this machine has."""
+    return min(MAX_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
