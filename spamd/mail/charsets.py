@@ -14,6 +14,7 @@ from encodings.aliases import aliases
 _MAX_NAME = 40
 _SAMPLE_BYTES = 65_536
 _LONGEST_CHARACTER = 4
+_LONG_TEXT = 1_000
 _LONG_CODE_LINE = 56
 _MAX_UUDECODED = 2_097_152
 
@@ -102,11 +103,12 @@ _NOT_ASCII_CODECS = frozenset(
 
 
 def _decode_strictly(content: bytes, codec: str) -> str | None:
-    """Decode, or None where the bytes do not fit; a character that the end cuts in two may be missing."""
+    """Decode, or None where the bytes do not fit; of a long text, a character that the end cuts in two may be missing."""
     try:
         return content.decode(codec)
     except UnicodeDecodeError as error:
-        return content[: error.start].decode(codec, "replace") if 0 < len(content) - error.start < _LONGEST_CHARACTER else None
+        is_cut = len(content) > _LONG_TEXT and len(content) - error.start < _LONGEST_CHARACTER
+        return content[: error.start].decode(codec, "replace") if is_cut else None
     except UnicodeError:
         return None
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 MAX_NESTING = 1_000
 _MAX_REOPENED = 200_000
+_MAX_CLIMBED = 20_000_000
 _SAFE_TAGS = 1_000
 
 _TAG = re.compile(
@@ -56,7 +57,7 @@ def is_tame(source: str) -> bool:
     if sum(1 for _ in _OPENING.finditer(source)) <= _SAFE_TAGS:
         return True
     is_open: Counter[str] = Counter()
-    depth = formatting = reopened = 0
+    depth = formatting = reopened = climbed = 0
     for _, _, name, closes in _tags(source):
         if not name or name in _VOID:
             continue
@@ -69,7 +70,8 @@ def is_tame(source: str) -> bool:
             is_open[name] -= 1
             depth -= name not in _CLOSED_BY_OTHERS
             formatting -= name in _FORMATTING
-        if depth > MAX_NESTING or reopened > _MAX_REOPENED:
+        climbed += depth
+        if depth > MAX_NESTING or reopened > _MAX_REOPENED or climbed > _MAX_CLIMBED:
             return False
     return True
 

@@ -58,7 +58,7 @@ _UNREAD_TEXT = frozenset(
 )
 _PAGE_START = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w{3,}")
-_WRAPPED = re.compile(r"(?<=\n)((?![>|#*+-])[^\n]{50,90})\n(?=[^\W_])")
+_WRAPPED = re.compile(r"(?<=\n)((?![>|#*+-])(?=[^\n]{0,60} )[^\n]{50,90})\n(?=[^\W_])")
 
 
 @dataclass(frozen=True, slots=True)
