@@ -174,12 +174,21 @@ class Daemon:
 
     async def _listen(self) -> Proxy:
         """Start the proxy on the address of the settings, or on the sockets that systemd handed over."""
-        smtp = self._settings.smtp
+        settings = self._settings
         try:
-            return await start_proxy(smtp, self._filter, sockets=inherited_sockets() or None)
+            return await start_proxy(
+                settings.smtp,
+                self._filter,
+                actions=settings.actions,
+                on_failure=settings.scoring.on_failure,
+                deadline_seconds=settings.scoring.deadline_seconds,
+                sockets=inherited_sockets() or None,
+            )
         except OSError as error:
-            reason = f"cannot be listened on: {error.strerror}; stop what uses it or change smtp.listen"
-            raise OSError(error.errno, reason, smtp.listen) from None
+            # Numbers of the resolver are negative, and Python puts the address into the texts of all others.
+            cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            reason = f"cannot be listened on: {cause}; stop what uses it or change smtp.listen"
+            raise OSError(error.errno, reason, settings.smtp.listen) from None
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:
         """Reload whenever asked, one reload at a time; several wishes during one reload are one more reload."""
