@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from spamd.config import load_settings
+from spamd.hooks.manager import KIND_WORDS, Kind, load_plugins
 
 COLUMNS = ("PLUGIN", "VERSION", "SOURCE", "OFFERS")
 
@@ -24,8 +25,6 @@ def list_plugins(
 
     SPAMD_DISABLED_PLUGINS=a,b leaves plugins out by the names in the first column; SPAMD_TRACE_HOOKS=1 prints every hook call.
     """
-    from spamd.hooks.manager import load_plugins
-
     settings = load_settings(config)
     plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins)
     rows = [COLUMNS]
@@ -48,9 +47,9 @@ def list_plugins(
             typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _words(offers: Iterable[tuple[str, str]]) -> str:
+def _words(offers: Iterable[tuple[Kind, str]]) -> str:
     """What a plugin offers, kind by kind."""
-    by_kind: dict[str, list[str]] = {}
+    by_kind: dict[Kind, list[str]] = {}
     for kind, name in offers:
         by_kind.setdefault(kind, []).append(name)
-    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in by_kind.items()) or "nothing"
+    return "; ".join(f"{KIND_WORDS[kind]} {', '.join(names)}" for kind, names in by_kind.items()) or "nothing"

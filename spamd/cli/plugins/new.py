@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from spamd import __version__
+from spamd.hooks.manager import KIND_WORDS, NAME_FORM, load_plugins
 
 TEMPLATES = Path(__file__).parent / "template"
 FOLDER_MODE = 0o755
@@ -40,8 +41,6 @@ def new_plugin(
     ] = Path(),
 ) -> None:
     """Write a plugin package with README and tests, ready to be changed."""
-    from spamd.hooks.manager import KIND_WORDS, NAME_FORM, load_plugins
-
     name = name.removeprefix("spamd-")
     if not NAME_FORM.fullmatch(name):
         raise typer.BadParameter(f"{name!r} is no name for a plugin; use lower-case letters, digits and dashes.")
