@@ -31,10 +31,11 @@ from torch import Tensor
 from spamd.errors import CheckpointError
 from spamd.interfaces import Head, HeadFactory
 from spamd.model.card import CLASS_NAMES, FORMAT, BaseNote, CheckpointCard, HeadNote
+from spamd.model.checksum import sha256_of
 from spamd.model.classifier import Classifier
 from spamd.model.gpt2 import GPT2
 from spamd.model.tokenizer import Tokenizer
-from spamd.model.weights import load_published, published_file, sha256_of
+from spamd.model.weights import load_published, published_file
 
 __all__ = [
     "CLASS_NAMES",

@@ -7,7 +7,6 @@ Published linear layers are stored [in, out], the transpose of torch's. One of t
 raises no error anywhere and ruins every score, so a test compares hidden states with another implementation.
 """
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spamd.errors import CheckpointError, UnknownNameError
+from spamd.model.checksum import sha256_of
 from spamd.model.gpt2 import GPT2, PUBLISHED, GPT2Config
 from spamd.model.tokenizer import Tokenizer
 
@@ -93,13 +93,3 @@ def _fitting(file: Path, name: str, stored: Tensor | None, wanted: Tensor) -> Te
         shapes = f"{tuple(stored.shape)}, and this trunk needs {tuple(wanted.shape)}"
         raise CheckpointError(f"{file}: the tensor {name} has the shape {shapes}.")
     return stored.float().contiguous()
-
-
-def sha256_of(file: Path) -> str:
-    """Compute the sha256 of a file, in lower-case hex.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from spamd.errors import CheckpointError
 from spamd.inference.engine import Engine, budgeted
 from spamd.model.checkpoint import load_checkpoint
 from spamd.model.heads import LastToken
-from spamd.model.weights import sha256_of
+from spamd.model.checksum import sha256_of
 
 HEADS = {"last-token": LastToken}
 

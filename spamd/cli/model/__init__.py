@@ -2,12 +2,14 @@
 
 import typer
 
+from spamd.cli.model.fetch import fetch_published
 from spamd.cli.model.list import list_checkpoints
 from spamd.cli.model.promote import promote_checkpoint
 from spamd.cli.model.rollback import rollback_checkpoint
 from spamd.cli.model.show import show_checkpoint
 
 app = typer.Typer(no_args_is_help=True, help="List, show, promote and roll back checkpoints; fetch published weights.")
+app.command("fetch")(fetch_published)
 app.command("list")(list_checkpoints)
 app.command("show")(show_checkpoint)
 app.command("promote")(promote_checkpoint)
