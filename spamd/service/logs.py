@@ -108,8 +108,8 @@ def _place_of_exception(_logger: WrappedLogger, _name: str, event: EventDict) ->
 
 
 def _one_line(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Escape control characters."""
+    """Escape control characters, and put first what every line has."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = value.encode("unicode_escape").decode("ascii")
-    return event
+    return {key: event[key] for key in ("timestamp", "level", "event") if key in event} | dict(event)
