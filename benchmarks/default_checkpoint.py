@@ -14,29 +14,40 @@ time that `--minutes` gives to pretraining.
 import argparse
 import json
 import random
+import shutil
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import model_card
 import numpy as np
 import torch
 import written_mail
 
-from spamd.interfaces import DatasetFactory
+from spamd.interfaces import LabeledMessage
+from spamd.mail.mailboxes import read_messages
+from spamd.model.checkpoint import DEFAULT_FOLDER
+from spamd.model.classifier import Classifier
 from spamd.model.gpt2 import GPT2, GPT2Config
+from spamd.model.heads import LastToken
 from spamd.model.tokenizer import Tokenizer, train_vocabulary
-from spamd.training import datasets, splits, tables
+from spamd.training import datasets, freezing, splits, tables
+from spamd.training.parts import tokenise
 from spamd.training.pretraining import Progress, pack, pretrain
+from spamd.training.progress import Lines
 from spamd.training.splits import Example
+from spamd.training.trainer import Recipe, train
 from spamd.verdict import Label
 
 SEED = 123
 VOCABULARY_SIZE = 10_240
 CONFIG = GPT2Config(vocab_size=VOCABULARY_SIZE, n_positions=512, n_embd=256, n_layer=4, n_head=4)
 MAX_TOKENS = 512
+TUNING_TOKENS = 256
+"""Fine-tuning reads this much of each message, head and tail, to be done sooner; judging and serving read `MAX_TOKENS`."""
 
 
 @dataclass(frozen=True)
@@ -44,34 +55,51 @@ class Source:
     """One corpus.
 
     Attributes:
-        name: its folder below `--data`.
+        name: its folder below `--data`, or below `--work` for the written mail.
         open: the dataset that reads it.
         file: file below its folder; empty for the folder itself.
         most: messages of each label that are fine-tuned on at the most; pretraining reads all.
         repeats: how often each is seen in an epoch of fine-tuning.
+        is_held_out: whether it is used to judge with alone.
     """
 
     name: str
-    open: DatasetFactory
+    open: Callable[[Path], Iterable[LabeledMessage]]
     file: str = ""
-    most: int = 4000
+    most: int = 3000
     repeats: int = 1
+    is_held_out: bool = False
+
+
+def only(label: Label) -> Callable[[Path], Iterator[LabeledMessage]]:
+    """Read a folder that holds mail of one label."""
+
+    def read(path: Path) -> Iterator[LabeledMessage]:
+        for stored in read_messages(path):
+            yield LabeledMessage(stored.raw, label, stored.origin)
+
+    return read
 
 
 SOURCES = (
     Source("spamassassin", datasets.folder),
     Source("csdmc2010", datasets.folder),
     Source("sf_lists", datasets.folder),
-    Source("lists_ham", datasets.folder, most=2500),
-    Source("newsletters_ham", datasets.folder, repeats=8),
-    Source("ccert_zh_2005", datasets.folder, most=1500),
-    Source("enron_spam", tables.csv, "enron_spam.csv", most=3500),
-    Source("ling_spam", tables.csv, "ling_spam_bare.csv", most=1500),
-    Source("sms_uci", tables.sms_spam_collection, "SMSSpamCollection", most=1000),
-    Source("sms_tr", tables.csv, "sms_tr.csv", most=700),
-    Source("sms_id", tables.csv, "sms_id.csv", most=500),
-    Source("written_mail", datasets.folder, repeats=4),
+    Source("lists_ham", datasets.folder, most=1500),
+    Source("newsletters_ham", only(Label.HAM), repeats=4),
+    Source("ccert_zh_2005", datasets.folder, most=700),
+    Source("enron_spam", tables.csv, "enron_spam.csv", most=2000),
+    Source("ling_spam", tables.csv, "ling_spam_bare.csv", most=600),
+    Source("sms_uci", tables.sms_spam_collection, "SMSSpamCollection", most=500),
+    Source("sms_tr", tables.csv, "sms_tr.csv", most=400),
+    Source("sms_id", tables.csv, "sms_id.csv", most=300),
+    Source("written_mail", datasets.folder, repeats=3),
+    Source("written_mail_held_out", datasets.folder, is_held_out=True),
+    Source("phishing_pot", only(Label.SPAM), is_held_out=True),
 )
+HELD_OUT = frozenset(source.name for source in SOURCES if source.is_held_out)
+NO_SENDER = 0.25
+"""Share of fine-tuning messages whose sender lines are left out, so that the body must be read too."""
 
 
 def main() -> None:
@@ -85,6 +113,9 @@ def main() -> None:
     parser.add_argument(
         "--until", choices=("texts", "vocabulary", "pretraining", "tuning"), default="tuning", help="last stage to run"
     )
+    parser.add_argument("--epochs", type=int, default=3, help="passes over the mail that is fine-tuned on")
+    parser.add_argument("--max-ham-lost", type=float, default=0.001, help="share of validation ham that the threshold may lose")
+    parser.add_argument("--bfloat16", action="store_true", help="fine-tune in bfloat16, on hardware that multiplies it natively")
     parser.add_argument("--install", action="store_true", help="make the outcome the checkpoint that ships")
     options = parser.parse_args()
     if options.threads:
@@ -97,22 +128,28 @@ def main() -> None:
     if options.until == "vocabulary":
         return
     trunk = pretraining(parts, tokenizer, options.work, options.minutes, options.device)
-    del trunk
+    if options.until == "pretraining":
+        return
+    folder = tuning(parts, trunk, tokenizer, options)
+    print((folder / "README.md").read_text(encoding="utf-8"))
+    if options.install:
+        shutil.rmtree(DEFAULT_FOLDER, ignore_errors=True)
+        shutil.copytree(folder, DEFAULT_FOLDER)
 
 
 def texts(data: Path, work: Path) -> splits.Split:
     """Stage 1: the text of every message, without duplicates, in three parts."""
     file = work / "texts.jsonl"
     if not file.exists():
-        written = work / "written_mail"
-        if not written.exists():
-            written_mail.write(written)
+        for name, wanted in (("written_mail", False), ("written_mail_held_out", True)):
+            written_mail.write(work / name, is_held_out=wanted)
         examples = splits.deduplicate(_read_sources(data, work)).examples
         rows = (json.dumps(asdict(example)) for example in examples)
         file.with_suffix(".partial").write_text("\n".join(rows), encoding="utf-8")
         file.with_suffix(".partial").rename(file)
     examples = [_example(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-    parts = splits.split(examples, SEED)
+    parts = splits.split([example for example in examples if example.dataset not in HELD_OUT], SEED)
+    parts.test.extend(example for example in examples if example.dataset in HELD_OUT)
     for name, part in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
         print(name, dict(sorted(Counter((e.dataset, e.label.value) for e in part).items())))
     return parts
@@ -122,7 +159,7 @@ def _read_sources(data: Path, work: Path) -> Iterator[Example]:
     """Read every corpus, telling how long it took."""
     for source in SOURCES:
         start, num = time.monotonic(), 0
-        folder = (work if source.name == "written_mail" else data) / source.name
+        folder = (work if source.name.startswith("written_mail") else data) / source.name
         for example in splits.read_examples(source.open(folder / source.file), source.name):
             num += 1
             yield example
@@ -177,6 +214,64 @@ def _stream(examples: list[Example], tokenizer: Tokenizer, file: Path) -> np.nda
         documents = (tokenizer.encode(example.text, 4 * MAX_TOKENS).ids for example in shuffled)
         np.save(file, pack(documents, tokenizer.end_of_text))
     return np.load(file, mmap_mode="r")
+
+
+def tuning(parts: splits.Split, trunk: GPT2, tokenizer: Tokenizer, options: argparse.Namespace) -> Path:
+    """Stage 4: fine-tuning of all layers, calibration, threshold, judgement and card.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    torch.manual_seed(SEED)
+    classifier = Classifier(trunk, LastToken(CONFIG.n_embd, 2)).to(options.device)
+    display = Lines(sys.stdout)
+    train_part = tokenise(_chosen(parts.train), tokenizer, TUNING_TOKENS)
+    validation = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
+    recipe = Recipe("none", freezing.none, epochs=options.epochs, batch_size=32, learning_rate=6e-4, seed=SEED, cache_bytes=0)
+    print(f"tuning: {len(train_part.sequences):,} messages, {sum(train_part.lengths):,} tokens an epoch", flush=True)
+    with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bfloat16):
+        training = train(classifier, train_part, tokenise(validation, tokenizer, TUNING_TOKENS), recipe, display)
+    # What ships has half the digits: calibrate and judge what ships.
+    classifier.to("cpu").half().float()
+    return model_card.write(
+        classifier,
+        tokenizer,
+        parts,
+        work=options.work,
+        max_tokens=MAX_TOKENS,
+        max_ham_lost=options.max_ham_lost,
+        settings={
+            "seed": SEED,
+            "pretraining_minutes": options.minutes,
+            "freeze": recipe.policy_name,
+            "epochs": recipe.epochs,
+            "best_epoch": training.best.number,
+            "batch_size": recipe.batch_size,
+            "learning_rate": recipe.learning_rate,
+            "tokens": TUNING_TOKENS,
+        },
+    )
+
+
+def _chosen(train: Iterable[Example]) -> list[Example]:
+    """Draw what is fine-tuned on: at most so many of each corpus and label, rare kinds repeated, some without their sender."""
+    draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
+    grouped: dict[tuple[str, Label], list[Example]] = defaultdict(list)
+    for example in train:
+        grouped[example.dataset, example.label].append(example)
+    chosen: list[Example] = []
+    for source in SOURCES:
+        for label in Label:
+            found = grouped[source.name, label]
+            chosen += draw.sample(found, min(len(found), source.most)) * source.repeats
+    return [_without_sender(example) if draw.random() < NO_SENDER else example for example in chosen]
+
+
+def _without_sender(example: Example) -> Example:
+    """Leave the lines about the sender out, unless nothing would be left."""
+    lines = example.text.splitlines()
+    kept = "\n".join(line for line in lines[:3] if not line.startswith(("From: ", "Reply-To: "))) + "\n" + "\n".join(lines[3:])
+    return replace(example, text=kept.strip() or example.text)
 
 
 def _tell(progress: Progress) -> None:

@@ -176,9 +176,16 @@ def read_all() -> Iterator[tuple[str, int, WrittenMessage]]:
             yield file.stem, number, message
 
 
-def write(folder: Path) -> None:
-    """Write every message as `folder/SITTING/LABEL/NUMBER.eml`."""
+def write(folder: Path, *, is_held_out: bool | None = None) -> None:
+    """Write messages as `folder/SITTING/LABEL/NUMBER.eml`.
+
+    Args:
+        folder: where to.
+        is_held_out: True for the sittings that are never trained on (every third), False for the others, None for all.
+    """
     for sitting, number, message in read_all():
+        if is_held_out is not None and is_held_out != (int(sitting.rpartition("_")[2]) % 3 == 0):
+            continue
         target = folder / sitting / message.fields["label"] / f"{number:03d}.eml"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(build(message))
