@@ -10,16 +10,17 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import typer
 
 from spamd import cli
 from spamd.config import load_settings
 from spamd.inference.scored import Scorer
-from spamd.mail.mailboxes import StoredMessage, message_files, read_messages
+from spamd.mail.mailboxes import StoredMessage, message_files, read_messages, read_stream
 from spamd.mail.text import MessageText, message_text
 from spamd.service.filter import verdict_of
 from spamd.service.registry import Registry
@@ -66,7 +67,7 @@ class Reader:
         """Yield the messages in the order of the paths."""
         for path in self._paths:
             if path == STDIN:
-                yield StoredMessage(sys.stdin.buffer.read(), str(STDIN))
+                yield from self._readable(read_stream(cast("BufferedReader", sys.stdin.buffer), str(STDIN)))
                 continue
             for file in self._readable(message_files(path)):
                 yield from self._readable(read_messages(file))

@@ -1,5 +1,6 @@
 """`spamd`: the daemon's command line. Thin: reads two options and hands over to `spamd.daemon`."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,8 @@ def serve(
     SIGHUP loads the promoted checkpoint, scoring.threshold and log.level; SIGTERM ends after the messages in flight.
     """
     del version
+    # A reload that is asked for before the daemon knows the signal must not kill it; it will read what is promoted then anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from spamd.daemon import run_daemon
 
     run_daemon(config)

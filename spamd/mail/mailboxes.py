@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Bytes of one message that are read; what follows is left out."""
@@ -73,6 +73,22 @@ def message_files(path: Path) -> Iterator[Path]:
         yield path
 
 
+def read_stream(file: BufferedReader, name: str) -> Iterator[StoredMessage]:
+    """Read a message or an mbox from an open file.
+
+    Args:
+        file: where it comes from; read from where it stands.
+        name: what origins call it.
+
+    Yields:
+        The messages.
+    """
+    if file.peek(5)[:5] == b"From ":
+        yield from _read_mbox(file, name)
+    else:
+        yield StoredMessage(file.read(MAX_MESSAGE_BYTES), name)
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
     """Walk a folder; of a Maildir only what has been delivered (`cur`, `new`) and its subfolders (`.Name`)."""
     entries = sorted(folder.iterdir())
@@ -89,13 +105,13 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _read_file(path: Path) -> Iterator[StoredMessage]:
     """Read one file: a message or an mbox."""
     with path.open("rb") as file:
-        if file.peek(5)[:5] == b"From " and path.suffix.lower() != ".eml":
-            yield from _read_mbox(file, str(path))
-        else:
+        if path.suffix.lower() == ".eml":
             yield StoredMessage(file.read(MAX_MESSAGE_BYTES), str(path))
+        else:
+            yield from read_stream(file, str(path))
 
 
-def _read_mbox(file: BinaryIO, name: str) -> Iterator[StoredMessage]:
+def _read_mbox(file: BufferedReader, name: str) -> Iterator[StoredMessage]:
     """Cut an mbox at its `From ` lines: those behind an empty line that bear a time and a year, as delivery agents write them."""
     number = 1
     message = bytearray()

@@ -10,6 +10,10 @@ import os
 import socket
 import time
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 FIRST_INHERITED = 3
 
 
@@ -22,10 +26,14 @@ def notify(*assignments: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        # A leading @ stands for the abstract name space, whose names begin with NUL.
-        connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-        connection.sendall("\n".join(assignments).encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+            # A leading @ stands for the abstract name space, whose names begin with NUL.
+            connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            connection.sendall("\n".join(assignments).encode())
+    except OSError as error:
+        # Mail flows whether or not systemd hears of it.
+        log.warning("systemd not told", reason=error.strerror, notice=assignments[0])
 
 
 def notify_reloading() -> None:

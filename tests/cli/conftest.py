@@ -32,7 +32,7 @@ def spamd_admin(monkeypatch, capsys):
 
     def run(*arguments, stdin=b""):
         monkeypatch.setattr(sys, "argv", ["spamd-admin", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         with pytest.raises(SystemExit) as end:
             cli.main()
         return Ran(end.value.code, *capsys.readouterr())

@@ -79,6 +79,14 @@ def test_every_kind_of_input(score, tmp_path):
     assert 1 == len({line.split()[2] for line in ran.out.splitlines()})
 
 
+def test_standard_input_may_be_an_mbox(score, tmp_path):
+    """An mbox on standard input is as many lines as it holds messages."""
+    message = _write(tmp_path / "a.eml").read_bytes()
+    mbox = b"".join(b"From a@example.com Sun Nov 22 10:00:00 2026\n" + message + b"\n" for _ in range(2))
+
+    assert ["- message 1", "- message 2"] == [line.split(maxsplit=3)[3] for line in score("-", stdin=mbox).out.splitlines()]
+
+
 def test_many_files_load_the_model_once(score, tmp_path, monkeypatch):
     """More files than fit a chunk load the checkpoint once, and their lines keep the order of the files."""
     loads = []

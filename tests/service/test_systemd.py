@@ -41,6 +41,14 @@ def test_notify_is_silent_without_systemd(monkeypatch):
     notify("READY=1")
 
 
+def test_a_socket_that_is_gone_is_survived(monkeypatch, tmp_path, capsys):
+    """Where nobody listens, the daemon goes on, with a warning."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "absent"))
+    notify("READY=1")
+
+    assert "systemd not told" in capsys.readouterr().out
+
+
 def test_sockets_for_another_program_are_left_alone(monkeypatch):
     """Variables that were meant for a parent are ignored."""
     monkeypatch.setenv("LISTEN_PID", "1")
