@@ -59,7 +59,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """State lies in a fresh folder, and no setting of the person who runs the tests reaches them."""
-    for name in [name for name in os.environ if name.startswith("SPAMD_")]:
+    for name in [name for name in os.environ if name.startswith(("SPAMD_", "HF_ENDPOINT"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SPAMD_STATE_DIR", str(tmp_path_factory.mktemp("state")))
 

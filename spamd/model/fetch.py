@@ -174,6 +174,10 @@ def _fetch(pin: Pin, file: Path, endpoint: str, progress: Progress) -> None:
     except CheckpointError:
         partial.unlink()
         raise
+    except FetchError:
+        if partial.stat().st_size == 0:
+            partial.unlink()
+        raise
     _finish(partial, file)
 
 
@@ -209,7 +213,7 @@ def _receive_all(url: str, content: IO[bytes], pin: Pin, progress: Progress) -> 
 def _receive(url: str, content: IO[bytes], pin: Pin, progress: Progress) -> None:
     """Append what one connection brings, and never more than the pinned size."""
     with _open(url, content.tell(), pin) as response:
-        if response.status != http.client.PARTIAL_CONTENT:
+        if response.status != http.client.PARTIAL_CONTENT and content.tell():
             # The server begins at the beginning, and so must we.
             _empty(content)
         while chunk := _read(response, min(_CHUNK_BYTES, pin.num_bytes - content.tell())):

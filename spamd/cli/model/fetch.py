@@ -10,7 +10,6 @@ import typer
 
 from spamd.config import load_settings
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 _MEGABYTE = 10**6
 
 
@@ -20,19 +19,22 @@ def fetch_published(
     ],
     *,
     endpoint: Annotated[
-        str, typer.Option(metavar="URL", envvar="HF_ENDPOINT", help="The Hugging Face hub, or a mirror of it.")
-    ] = DEFAULT_ENDPOINT,
+        str | None,
+        typer.Option(
+            metavar="URL", envvar="HF_ENDPOINT", help="A mirror; without it https://huggingface.co.", show_default=False
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
 ) -> None:
     """Fetch published GPT-2 weights and their vocabulary, pinned by revision and checksum, into the state folder.
 
     A fetch that was cut off goes on where it was. No other command, and never the daemon, goes out to the network.
     """
-    from spamd.model.fetch import fetch_weights
+    from spamd.model.fetch import ENDPOINT, fetch_weights
 
     weights_dir = load_settings(config).state_dir / "weights"
     with _progress(name) as progress:
-        folder = fetch_weights(name, weights_dir, endpoint=endpoint, progress=progress)
+        folder = fetch_weights(name, weights_dir, endpoint=endpoint or ENDPOINT, progress=progress)
     typer.echo(f"{folder}: complete, checksums right; train on it with `spamd-admin retrain --base {name}`.")
 
 
