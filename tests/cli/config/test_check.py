@@ -1,0 +1,44 @@
+"""`spamd-admin config check`."""
+
+
+def test_good_settings_are_ok(spamd_admin, tmp_path):
+    """Settings without a fault are exit code 0, and the file is named."""
+    file = tmp_path / "spamd.toml"
+    file.write_text("[smtp]\nmax_hops = 20\n")
+
+    ran = spamd_admin("config", "check", "--config", file)
+
+    assert (0, f"ok: {file}\n", "") == (ran.code, ran.out, ran.err)
+
+
+def test_no_file_is_ok(spamd_admin, monkeypatch, tmp_path):
+    """Without a file the defaults are in force, and they are sound."""
+    monkeypatch.setattr("spamd.config.DEFAULT_FILE", tmp_path / "absent")
+
+    ran = spamd_admin("config", "check")
+
+    assert (0, "ok: no file, defaults\n") == (ran.code, ran.out)
+
+
+def test_every_fault_is_printed(spamd_admin, tmp_path, monkeypatch):
+    """All faults of file and environment stand on standard error, and the exit code is 78."""
+    file = tmp_path / "spamd.toml"
+    file.write_text("[smtp]\nmax_hops = 0\nlistn = 'x'\n")
+    monkeypatch.setenv("SPAMD_LOG__LEVEL", "loud")
+
+    ran = spamd_admin("config", "check", "--config", file)
+
+    assert (78, "") == (ran.code, ran.out)
+    assert [
+        "error: the settings have 3 faults:",
+        f"  {file}: smtp.max_hops: input should be greater than 0, not 0.",
+        f"  {file}: smtp.listn: unknown key; did you mean smtp.listen?",
+        "  SPAMD_LOG__LEVEL: log.level: input should be 'debug', 'info', 'warning' or 'error', not 'loud'.",
+    ] == ran.err.splitlines()
+
+
+def test_a_missing_file_is_told(spamd_admin, tmp_path):
+    """A file that was named and is not there is a fault of the settings."""
+    ran = spamd_admin("config", "check", "--config", tmp_path / "absent.toml")
+
+    assert (78, f"error: {tmp_path}/absent.toml: cannot be read: No such file or directory.\n") == (ran.code, ran.err)
