@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -58,6 +58,17 @@ class Progress:
     def tokens_per_second(self) -> float:
         """Mean speed of the whole run."""
         return self.num_tokens / max(self.seconds, 1e-9)
+
+    def after_step(self, fraction: float, learning_rate: float, num_tokens: int, seconds: float) -> Self:
+        """Count a step that took `num_tokens` and ended at `seconds`."""
+        return replace(
+            self,
+            step=self.step + 1,
+            fraction=fraction,
+            learning_rate=learning_rate,
+            num_tokens=self.num_tokens + num_tokens,
+            seconds=seconds,
+        )
 
 
 def pack(documents: Iterable[Sequence[int]], end_of_text: int) -> Tokens:
@@ -140,14 +151,9 @@ def pretrain(
     while now.fraction < 1.0:
         rate = learning_rate * schedule(now.fraction, warmup)
         losses.append(_update(trunk, optimizer, next(batches), rate, micro_windows))
-        now = replace(
-            now,
-            step=now.step + 1,
-            learning_rate=rate,
-            num_tokens=now.num_tokens + batch_windows * window,
-            seconds=time.monotonic() - start,
-        )
-        now = replace(now, fraction=min(now.step / steps if steps else now.seconds / (seconds or 1.0), 1.0))
+        elapsed = time.monotonic() - start
+        fraction = (now.step + 1) / steps if steps else elapsed / (seconds or 1.0)
+        now = now.after_step(min(fraction, 1.0), rate, batch_windows * window, elapsed)
         is_over = now.fraction >= 1.0
         is_exam = heldout is not None and (is_over or (evaluate_every > 0 and now.step % evaluate_every == 0))
         if is_over or is_exam or now.step % report_every == 0:
