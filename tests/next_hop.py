@@ -90,6 +90,7 @@ class NextHop:
             message is asked for as b".", whose 2xx alone keeps the message.
         path: a UNIX socket to listen on instead of a free port on 127.0.0.1.
         is_lenient: whether it takes a bare CR or LF around a dot for the end of a message, as some do.
+        dot_seconds: how long it thinks before it answers a message.
         address: where it listens, in the form that settings take.
         messages: what was stored, in order.
         commands: every command line of every connection, in order of arrival.
@@ -102,6 +103,7 @@ class NextHop:
     replies: Callable[[bytes], bytes | None] = lambda _line: None
     path: str = ""
     is_lenient: bool = False
+    dot_seconds: float = 0.0
     address: str = ""
     messages: list[StoredMessage] = field(default_factory=list)
     commands: list[bytes] = field(default_factory=list)
@@ -156,7 +158,7 @@ class NextHop:
 class _Conversation:
     """One connection."""
 
-    def __init__(self, next_hop: NextHop, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    def __init__(self, next_hop: NextHop, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int):
         self.next_hop, self.reader, self.writer, self.number = next_hop, reader, writer, number
         self.mail = b""
         self.recipients: list[bytes] = []
@@ -210,15 +212,12 @@ class _Conversation:
         if await self.is_unharmed(stage):
             reply = self.next_hop.replies(line) or USUAL_REPLIES.get(stage)
             if reply is None:
-                reply = await getattr(self, f"on_{stage.lower()}", self.on_unknown)(line)
+                action = getattr(self, f"on_{stage.lower()}", None)
+                reply = await action(line) if action else b"500 5.5.2 unknown command"
             elif stage == "RSET":
                 self.reset()
             await self.write(reply)
         return stage != "QUIT"
-
-    async def on_unknown(self, _line: bytes) -> bytes:
-        """Refuse what nobody knows."""
-        return b"500 5.5.2 unknown command"
 
     async def on_ehlo(self, line: bytes) -> bytes:
         """Announce the extensions."""
@@ -227,8 +226,8 @@ class _Conversation:
             return b"250 next-hop.test"
         if verb != (b"LHLO" if self.next_hop.protocol == "lmtp" else b"EHLO"):
             return b"500 5.5.1 wrong protocol"
-        lines = [b"next-hop.test", *self.next_hop.extensions]
-        return b"\r\n".join([*(b"250-" + text for text in lines[:-1]), b"250 " + lines[-1]])
+        *lines, last = b"next-hop.test", *self.next_hop.extensions
+        return b"".join(b"250-" + text + b"\r\n" for text in lines) + b"250 " + last
 
     async def on_xforward(self, line: bytes) -> bytes:
         """Remember what is known about the original client."""
@@ -271,6 +270,7 @@ class _Conversation:
 
     async def end_message(self, message: StoredMessage) -> bytes:
         """Keep the message unless a fault or a reply of the test's own says otherwise."""
+        await asyncio.sleep(self.next_hop.dot_seconds)
         kind = self.next_hop.strike("dot")
         if kind == "store and drop":
             self.next_hop.messages.append(message)

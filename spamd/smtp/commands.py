@@ -134,7 +134,9 @@ class Commands:
             return replies.NO_ARGUMENT
         if self.transaction.phase is not Phase.OPEN:
             return self._no_transaction()
-        return replies.GO_AHEAD if self.transaction.num_recipients else replies.NO_RECIPIENTS
+        if self.transaction.num_recipients:
+            return replies.GO_AHEAD
+        return replies.NO_RECIPIENTS_NOW if self.transaction.has_deferred else replies.NO_RECIPIENTS
 
     async def _rset(self, _line: bytes, argument: str) -> Reply:
         """End the transaction."""

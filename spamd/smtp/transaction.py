@@ -38,12 +38,14 @@ class Transaction:
         phase: where it stands.
         mail_line: the MAIL command as the client sent it.
         num_recipients: recipients that the next hop accepted.
+        has_deferred: whether it refused one for now.
     """
 
     def __init__(self, next_hop: NextHop) -> None:
         self.phase = Phase.NONE
         self.mail_line = b""
         self.num_recipients = 0
+        self.has_deferred = False
         self._next_hop = next_hop
         self._connection: Connection | None = None
         self._has_spoken = False
@@ -73,7 +75,7 @@ class Transaction:
         Raises:
             RelayError: the next hop is lost; so is the transaction.
         """
-        self.phase, self.mail_line, self.num_recipients = Phase.FAILED, line, 0
+        self.phase, self.mail_line, self.num_recipients, self.has_deferred = Phase.FAILED, line, 0, False
         reply = await self._say(line)
         if reply.is_positive:
             self.phase = Phase.OPEN
@@ -95,6 +97,7 @@ class Transaction:
             return replies.ONE_RECIPIENT_AT_A_TIME
         reply = await self._say(line)
         self.num_recipients += reply.is_positive
+        self.has_deferred = self.has_deferred or 400 <= reply.code < 500  # noqa: PLR2004  RFC 5321 4.2.1
         return reply
 
     async def send(self, wire: bytes) -> Reply:
@@ -217,7 +220,7 @@ class Transaction:
 
     def _forget(self) -> None:
         """Be as new."""
-        self.phase, self.mail_line, self.num_recipients = Phase.NONE, b"", 0
+        self.phase, self.mail_line, self.num_recipients, self.has_deferred = Phase.NONE, b"", 0, False
         self._connection, self._has_spoken = None, False
 
 

@@ -1,0 +1,146 @@
+"""Lines and messages on the wire."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spamd.smtp.wire import END, LineTooLong, NoEnd, WireReader, has_bare_newline, normalise, stuff, unstuff
+
+HOSTILE = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"a", b"\0", b"..", b"\r\n.\r\n"]), max_size=20).map(b"".join)
+
+
+def reader_of(*chunks, is_over=True):
+    """A reader on a stream that holds these chunks."""
+    stream = asyncio.StreamReader()
+    for chunk in chunks:
+        stream.feed_data(chunk)
+    if is_over:
+        stream.feed_eof()
+    return WireReader(stream)
+
+
+async def message_of(reader, keep=lambda _: True, stall_seconds=5.0, max_dropped_bytes=1_000_000):
+    """Read a message with usual limits."""
+    return await reader.read_message(keep, stall_seconds=stall_seconds, max_dropped_bytes=max_dropped_bytes)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b".\r\n", b""),
+        (b"\r\n.\r\n", b"\r\n"),
+        (b"a\r\n.\r\n", b"a\r\n"),
+        (b"..\r\n.\r\n", b"..\r\n"),
+        (b"a\n.\n\r\n.\r\n", b"a\n.\n\r\n"),
+        (b".\n.\r\r\n.\r\n", b".\n.\r\r\n"),
+        (b"a.\r\n.b\r\n.\r\n", b"a.\r\n.b\r\n"),
+    ],
+)
+async def test_messages_end_at_the_dot(sent, expected):
+    """Only CRLF dot CRLF ends a message, the CRLF of DATA counted, and what follows stays for later."""
+    reader = reader_of(sent + b"QUIT\r\n")
+
+    assert expected == await message_of(reader)
+    assert b"QUIT\r\n" == await reader.read_line(100)
+
+
+@given(HOSTILE, st.integers(1, 7))
+@settings(max_examples=100, deadline=None)
+def test_chunks_do_not_matter(content, size):
+    """However a message is cut into packets, the same bytes come out."""
+    wire = stuff(content.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n")
+
+    async def read():
+        stream = asyncio.StreamReader()
+        reader = WireReader(stream)
+        task = asyncio.ensure_future(message_of(reader))
+        sent = wire + b".\r\nNOOP\r\n"
+        for start in range(0, len(sent), size):
+            stream.feed_data(sent[start : start + size])
+            await asyncio.sleep(0)
+        return await task, await reader.read_line(100)
+
+    assert (wire, b"NOOP\r\n") == asyncio.run(read())
+
+
+@given(HOSTILE)
+def test_stuffing_is_undone(content):
+    """A stuffed message un-stuffs to itself and does not end early."""
+    assert content == unstuff(stuff(content))
+    assert END not in stuff(b"\r\n" + content)
+
+
+@given(HOSTILE)
+def test_normalised_messages_hold_no_bare_newline(content):
+    """After normalising, every line ends in CRLF and no line is a single dot."""
+    wire = normalise(content)
+
+    assert (False, False) == (has_bare_newline(wire), END in b"\r\n" + wire)
+
+
+def test_normalising_keeps_what_is_right():
+    """A message with proper line ends is not changed."""
+    assert b"..\r\na\r\n\r\n..b\r\n" == normalise(b"..\r\na\r\n\r\n..b\r\n")
+
+
+def test_dots_are_stuffed_after_normalising():
+    """A dot after a bare LF is content and stays content."""
+    assert b"a\r\n..\r\n..b\r\nc\r\n" == normalise(b"a\n.\n.b\rc\r\r\n")
+
+
+async def test_long_lines_are_dropped():
+    """A line beyond the limit is refused once it has ended, and the next one is read."""
+    reader = reader_of(b"x" * 100_000, b"y\r\nNOOP\r\n")
+
+    with pytest.raises(LineTooLong):
+        await reader.read_line(100)
+    assert b"NOOP\r\n" == await reader.read_line(100)
+
+
+async def test_lines_at_the_limit_are_read():
+    """The limit includes the line end."""
+    assert b"12345678\r\n" == await reader_of(b"12345678\r\n").read_line(10)
+
+
+@pytest.mark.parametrize("read", [lambda reader: reader.read_line(100), message_of])
+async def test_the_end_of_the_stream_is_told(read):
+    """A stream that ends half-way is an EOFError."""
+    with pytest.raises(EOFError):
+        await read(reader_of(b"half"))
+
+
+async def test_unwanted_messages_are_read_to_their_end():
+    """What is not kept is dropped as it comes, and the next command is found."""
+    asked = []
+    reader = reader_of(b"x" * 300_000, b"\r\n.\r\nNOOP\r\n")
+
+    assert None is await message_of(reader, keep=lambda num: asked.append(num) or sum(asked) < 100_000)
+    assert b"NOOP\r\n" == await reader.read_line(100)
+
+
+async def test_unwanted_messages_without_end_are_given_up():
+    """What is not kept and does not end is not read for ever."""
+    with pytest.raises(NoEnd):
+        await message_of(reader_of(b"x" * 300_000), keep=lambda _: False, max_dropped_bytes=100_000)
+
+
+async def test_stalled_messages_are_given_up():
+    """A client that sends nothing for too long is not waited for."""
+    with pytest.raises(TimeoutError):
+        await message_of(reader_of(b"x", is_over=False), stall_seconds=0.05)
+
+
+async def test_dribbled_messages_are_given_up():
+    """A client that sends a byte now and then does not hold its place for ever: there is a least rate."""
+    stream = asyncio.StreamReader()
+    task = asyncio.ensure_future(message_of(WireReader(stream), stall_seconds=0.1))
+    started = asyncio.get_running_loop().time()
+    while not task.done():
+        stream.feed_data(b"x")
+        await asyncio.sleep(0.01)
+
+    with pytest.raises(TimeoutError):
+        await task
+    assert 0.5 > asyncio.get_running_loop().time() - started
