@@ -28,7 +28,8 @@ class BaseNote(_Part):
 
     Attributes:
         name: a published model, or the id of a checkpoint.
-        sha256: of the published weights that the stored tensors complete; None where the checkpoint stands alone.
+        sha256: of the published weights that the stored tensors complete; None where the checkpoint stands alone. What is trained
+            from a checkpoint with such a base keeps both name and sha256.
     """
 
     name: str
