@@ -1,0 +1,84 @@
+"""The unit is one that systemd accepts, hardened as promised, and it fits the settings; the example file holds every default."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from spamd.cli.config.layout import example
+from spamd.config import SmtpSettings, load_settings
+
+FOLDER = Path(__file__).resolve().parent.parent / "systemd"
+UNIT = FOLDER / "spamd.service"
+
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed on this machine")
+
+
+@pytest.fixture
+def unit(tmp_path) -> Path:
+    """The unit with a program that exists, since spamd is not installed where the unit says."""
+    text = UNIT.read_text()
+    program = next(line.removeprefix("ExecStart=") for line in text.splitlines() if line.startswith("ExecStart="))
+    copy = tmp_path / UNIT.name
+    copy.write_text(text.replace(program, "/bin/true"))
+    return copy
+
+
+@pytest.fixture
+def directives() -> dict[str, list[str]]:
+    """What the unit says: directive -> values in order."""
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@needs_systemd
+def test_systemd_accepts_the_unit(unit):
+    """`systemd-analyze verify` finds nothing to say: no unknown directive, no wrong value."""
+    ran = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+
+    assert (0, "", "") == (ran.returncode, ran.stdout, ran.stderr)
+
+
+@needs_systemd
+def test_the_unit_is_hardened(unit):
+    """`systemd-analyze security` gives an exposure of at most 2.0 of 10."""
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert 0 == ran.returncode, ran.stdout
+
+
+def test_the_daemon_may_end_in_peace(directives):
+    """Systemd waits longer than sessions may go on after SIGTERM."""
+    (seconds,) = map(float, directives["TimeoutStopSec"])
+
+    assert SmtpSettings().drain_timeout_seconds * 2 < seconds
+
+
+def test_start_reload_and_state(directives):
+    """Systemd is told when we are ready, reload is SIGHUP, and the folders are those of the settings."""
+    assert (["notify"], ["kill -HUP $MAINPID"]) == (directives["Type"], directives["ExecReload"])
+    assert (["spamd"], ["spamd"]) == (directives["StateDirectory"], directives["ConfigurationDirectory"])
+
+
+def test_torch_can_work(directives):
+    """What torch needs is not taken away: memory that becomes executable, the processor's features, a thread for each core."""
+    assert "MemoryDenyWriteExecute" not in directives
+    assert "ProcSubset" not in directives
+    assert "sched_setaffinity" == directives["SystemCallFilter"][-1]
+
+
+def test_the_network_ends_at_this_machine(directives):
+    """Nothing but loopback can be reached, whatever a model or plugin does."""
+    assert (["any"], ["localhost"]) == (directives["IPAddressDeny"], directives["IPAddressAllow"])
+
+
+def test_the_example_settings_hold_every_default():
+    """systemd/spamd.toml is what `spamd-admin config show --example` prints; run that again after a change."""
+    assert f"{example()}\n" == (FOLDER / "spamd.toml").read_text()
+    assert load_settings(FOLDER / "spamd.toml") == load_settings()
