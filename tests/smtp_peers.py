@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -120,10 +121,11 @@ class Client:
         return await self.say(wire + b".") if reply.startswith(b"354") else reply
 
 
+OUR_FIELDS = re.compile(
+    rb"Received: .*\r\n(?: .*\r\n)*X-Spam-Checker-Version: .*\r\n(?:X-Spam-(?:Flag|Score|Level): .*\r\n)*X-Spam-Status: .*\r\n"
+)
+
+
 def below_our_fields(content: bytes) -> bytes:
-    """Return what stands below the fields that the proxy puts in front: Received and X-Spam-*, with their continuations."""
-    lines = content.splitlines(keepends=True)
-    start = 1
-    while start < len(lines) and lines[start].startswith((b" ", b"\tby", b"X-Spam-")):
-        start += 1
-    return b"".join(lines[start:])
+    """Return what stands below the fields that the proxy puts in front."""
+    return content[OUR_FIELDS.match(content).end() :]

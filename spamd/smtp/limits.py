@@ -65,23 +65,32 @@ class Memory:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._num_free = max_bytes
+        self._max_bytes = max_bytes
+        self._num_held = 0
 
     @property
     def is_full(self) -> bool:
         """Whether nothing more can be taken in."""
-        return self._num_free < COPIES * CHUNK_BYTES
+        return self._num_held + COPIES * CHUNK_BYTES > max(self._max_bytes, COPIES * CHUNK_BYTES)
 
-    def take(self, num_bytes: int) -> bool:
-        """Reserve; says whether there was room."""
-        if num_bytes > self._num_free:
+    def take(self, num_bytes: int, num_held: int) -> bool:
+        """Reserve for one message; what is held by it alone may exceed the limit, or the largest would never pass.
+
+        Args:
+            num_bytes: how much more it needs.
+            num_held: how much it holds already.
+
+        Returns:
+            Whether there was room.
+        """
+        if self._num_held + num_bytes > self._max_bytes and self._num_held > num_held:
             return False
-        self._num_free -= num_bytes
+        self._num_held += num_bytes
         return True
 
     def give(self, num_bytes: int) -> None:
         """Give back what was reserved."""
-        self._num_free += num_bytes
+        self._num_held -= num_bytes
 
 
 class Holding:
@@ -109,7 +118,7 @@ class Holding:
         self.num_bytes += num_bytes
         if self.num_bytes > self._max_bytes:
             self.refuse(replies.TOO_BIG)
-        elif self._memory.take(COPIES * num_bytes):
+        elif self._memory.take(COPIES * num_bytes, self._num_taken):
             self._num_taken += COPIES * num_bytes
             return True
         else:

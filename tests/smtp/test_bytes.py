@@ -1,0 +1,271 @@
+"""What arrives at the next hop is what was sent, byte for byte, below our own fields; and one message never becomes two."""
+
+import asyncio
+import base64
+import random
+import re
+import time
+from pathlib import Path
+
+import dkim
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from next_hop import NextHop
+from smtp_peers import HAM, SPAM, Client, FixedJudge, below_our_fields
+
+from spamd.config import ActionSettings, SmtpSettings
+from spamd.smtp.server import start_proxy
+from spamd.smtp.wire import stuff
+
+HEADER = b"From: a@client.test\r\nSubject: x\r\n\r\n"
+
+CONTENTS = {
+    "plain": HEADER + b"body\r\n",
+    "nul": HEADER + b"a\0b\0\r\n",
+    "8 bit": HEADER + bytes(byte for byte in range(256) if byte not in b"\r\n") + b"\r\n",
+    "8 bit header": b"Subject: d\xe9j\xe0 vu \xf0\x9f\x92\xa9\r\n\r\nbody\r\n",
+    "5000-byte lines": HEADER + (b"x" * 5000 + b"\r\n") * 3,
+    "empty": b"",
+    "an empty line": b"\r\n",
+    "empty body": HEADER,
+    "headers only": b"From: a@client.test\r\nSubject: x\r\n",
+    "no header": b"\r\nbody\r\n",
+    "only dots": b".\r\n..\r\n...\r\n",
+    "a dot last": HEADER + b"body\r\n.\r\n",
+    "lines that begin with dots": HEADER + b".\r\n.a\r\n..b\r\n...\r\na.\r\n",
+    "many empty lines": HEADER + b"\r\n" * 1000,
+    "no newline but the last": b"x" * 300_000 + b"\r\n",
+    "begins with a tab": b"\tfolded\r\nSubject: x\r\n\r\nbody\r\n",
+    "no blank after the colon": b"Subject:x\r\nFrom:y\r\n\r\nbody\r\n",
+    "an odd header": b"Subject: x\r\nnot a field\r\nFrom : y\r\n: z\r\n\r\nbody\r\n",
+    "white space at ends": b"Subject: x  \r\n\t \r\nFrom: y\t\r\n\r\nbody  \r\n \r\n",
+    "signed fields of others": b"X-Spam-Prev-Subject: was\r\nX-Spammer: y\r\nAuthentication-Results: z\r\n" + HEADER,
+    "5 MB attachment": HEADER + base64.encodebytes(random.Random(1).randbytes(3_700_000)).replace(b"\n", b"\r\n"),
+}
+
+
+async def pass_through(start, next_hop, content, judge=None, **options):
+    """Send a message through a proxy; returns the reply and what was stored."""
+    proxy = await start(judge, **options)
+    async with Client(proxy.addresses[0]) as client:
+        reply = await client.submit(stuff(content))
+    return reply, next_hop.messages
+
+
+@pytest.mark.parametrize("verdict", [HAM, SPAM], ids=["ham", "spam"])
+@pytest.mark.parametrize("name", CONTENTS)
+async def test_content_is_not_touched(start, next_hop, name, verdict):
+    """Whatever a message holds, it arrives as it was below our fields, and the judge sees it without dot-stuffing."""
+    judge = FixedJudge(verdict)
+    reply, (message,) = await pass_through(start, next_hop, CONTENTS[name], judge)
+
+    content = below_our_fields(message.content)
+    if name == "begins with a tab":
+        content = content.removeprefix(b"X-Spamd-Continued: the message began with the continuation of a line\r\n")
+    assert b"250" == reply[:3]
+    assert CONTENTS[name] == content
+    assert [CONTENTS[name]] == judge.judged
+
+
+PIECES = st.sampled_from([b"\r\n", b".", b"..", b"Subject: x\r\n", b" ", b"\t", b":"])
+
+
+@given(st.lists(PIECES | st.binary(max_size=20), max_size=30))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_any_content_is_not_touched(pieces):
+    """The same holds for messages that nobody thought of."""
+    content = b"".join(pieces).replace(b"\r\n", b"\n").replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n"
+
+    async def relay():
+        async with NextHop() as hop:
+            proxy = await start_proxy(SmtpSettings(listen="127.0.0.1:0", next_hop=hop.address, hostname="mx.test"), FixedJudge())
+            async with Client(proxy.addresses[0]) as client:
+                await client.submit(stuff(content))
+            await proxy.close()
+            return hop.messages[0].content
+
+    assert asyncio.run(relay()).endswith(content)
+
+
+@pytest.mark.parametrize("canonical", [(b"relaxed", b"simple"), (b"simple", b"simple"), (b"relaxed", b"relaxed")])
+async def test_signatures_survive(start, next_hop, canonical):
+    """A DKIM signature verifies after the pass, in its strictest form too."""
+    private, public = rsa_key()
+    message = b"From: a@client.test\r\nTo: b@next-hop.test\r\nSubject:  two  blanks\r\n\r\n.dots\r\n\r\n  d\xe9j\xe0  vu\r\n\r\n"
+    signature = dkim.sign(
+        message, b"s", b"client.test", private, canonicalize=canonical, include_headers=[b"from", b"to", b"subject"]
+    )
+    _, (stored,) = await pass_through(start, next_hop, signature + message, FixedJudge(SPAM))
+
+    def look_up(_name, **_options):
+        return b"v=DKIM1; k=rsa; p=" + public
+
+    assert [True, False] == [dkim.verify(content, dnsfunc=look_up) for content in (stored.content, stored.content + b"x")]
+
+
+async def test_forged_fields_go(start, next_hop):
+    """X-Spam-* fields that a sender wrote go in any form, all others stay."""
+    forged = b"x-spam-FLAG: NO\r\nX-Spam-Status: No,\r\n score=-100\r\nX-Spam-Prev-Subject: stays\r\nFrom: a\r\nX-Spam-Level:\r\n"
+    _, (message,) = await pass_through(start, next_hop, forged + b"\r\nX-Spam-Flag: body\r\n", FixedJudge(SPAM))
+
+    assert b"X-Spam-Prev-Subject: stays\r\nFrom: a\r\n\r\nX-Spam-Flag: body\r\n" == below_our_fields(message.content)
+    assert b"\r\nX-Spam-Flag: YES\r\n" in message.content
+
+
+async def test_subjects_are_rewritten_on_demand(start, next_hop):
+    """With a subject tag, spam's subject bears it, the old one is kept, and nothing else changes."""
+    options = {"actions": ActionSettings(subject_tag="[SPAM]")}
+    _, (message,) = await pass_through(start, next_hop, CONTENTS["plain"], FixedJudge(SPAM), **options)
+
+    expected = b"From: a@client.test\r\nSubject: [SPAM] x\r\nX-Spam-Prev-Subject: x\r\n\r\nbody\r\n"
+    assert expected == below_our_fields(message.content)
+
+
+SMUGGLED = b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<victim@next-hop.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n"
+FALSE_ENDS = [
+    b"\n.\n",
+    b"\n.\r\n",
+    b"\r\n.\n",
+    b"\r.\r",
+    b"\r.\r\n",
+    b"\r\n.\r",
+    b"\n.\r",
+    b"\r.\n",
+    b"\r\n.\r\r\n",
+    b"\r\r\n.\r\r\n",
+    b"\r\n\0.\r\n",
+    b"\r\n.\0\r\n",
+    b"\n\n.\r\n",
+    b"\n..\n",
+]
+
+
+@pytest.mark.parametrize("false_end", FALSE_ENDS, ids=repr)
+@pytest.mark.parametrize("policy", ["normalise", "refuse"])
+async def test_nothing_is_smuggled(start, policy, false_end):
+    """No false end of a message makes two of one, even at a next hop that takes bare newlines for line ends."""
+    async with NextHop(is_lenient=True) as hop:
+        wire = HEADER + b"body" + false_end + SMUGGLED
+        proxy = await start(next_hop=hop, bare_newlines=policy)
+        async with Client(proxy.addresses[0]) as client:
+            reply = await client.submit(wire)
+            after = await client.say(b"NOOP")
+
+        is_refused = policy == "refuse" and re.search(rb"\r(?!\n)|(?<!\r)\n", false_end) is not None
+        assert (b"550 5.5.2" if is_refused else b"250 2.0.0", b"250") == (reply[:9], after[:3])
+        assert [0 if is_refused else 1, 1] == [len(hop.messages), hop.commands.count(b"MAIL FROM:<sender@client.test>")]
+        assert [] == [line for line in hop.commands if b"evil" in line]
+
+
+@pytest.mark.parametrize("line", [b"MAIL FROM:<a@b>\rRCPT TO:<c@d>", b"MAIL FROM:<a@b>\0", b"EHLO x\ry"])
+async def test_no_command_hides_another(start, next_hop, line):
+    """A control character that some server takes for a line end never goes on within a command."""
+    proxy = await start()
+    async with Client(proxy.addresses[0]) as client:
+        await client.say(b"EHLO client.test")
+        reply = await client.say(line)
+
+    assert (b"500", False) == (reply[:3], any(b"a@b" in one for one in next_hop.commands))
+
+
+async def test_empty_lines_take_bounded_time_and_memory(start, next_hop):
+    """30 MiB of empty lines pass in seconds, client and next hop included, and with a few copies in memory."""
+    wire = b"\r\n" * (15 * 1024 * 1024)
+    proxy = await start()
+    peak_before = peak_memory(reset=True)
+    started = time.monotonic()
+    async with Client(proxy.addresses[0]) as client:
+        reply = await client.submit(wire)
+    elapsed, held = time.monotonic() - started, peak_memory() - peak_before
+
+    assert (b"250", True) == (reply[:3], next_hop.messages[0].wire.endswith(wire))
+    assert 6.0 > elapsed
+    assert 400 * 1024 * 1024 > held
+
+
+async def test_lines_without_end_take_bounded_memory(start, next_hop):
+    """A message that is one endless line is dropped as it comes, refused at its end, and the session goes on."""
+    proxy = await start(max_message_bytes=1_000_000)
+    peak_before = peak_memory(reset=True)
+    async with Client(proxy.addresses[0]) as client:
+        await client.envelope()
+        for _ in range(30):
+            await client.send(b"x" * 100_000)
+        refused = await client.say(b"\r\n.")
+        accepted = await client.submit(b"Subject: x\r\n")
+
+    assert [b"552 5.3.4", b"250"] == [refused[:9], accepted[:3]]
+    assert 1 == len(next_hop.messages)
+    assert 20 * 1024 * 1024 > peak_memory() - peak_before
+
+
+async def test_messages_that_never_end_are_given_up(start, next_hop):
+    """A client that sends far beyond the limit is sent away, and nothing is kept."""
+    proxy = await start(max_message_bytes=100_000)
+    async with Client(proxy.addresses[0]) as client:
+        await client.envelope()
+        await client.send(b"x" * 600_000)
+        reply = await client.reply()
+
+    assert (b"421 4.3.1", [], 0) == (reply[:9], next_hop.messages, proxy._memory._num_held)
+
+
+async def test_the_size_limit_is_exact(start, next_hop):
+    """A message of just the allowed size passes, one byte more does not, and MAIL with SIZE is told at once."""
+    proxy = await start(max_message_bytes=1000)
+    async with Client(proxy.addresses[0]) as client:
+        replies = [await client.submit(b"x" * size + b"\r\n") for size in (998, 999)]
+        announced = await client.say(b"MAIL FROM:<> SIZE=1001")
+
+    assert [b"250", b"552", b"552"] == [reply[:3] for reply in [*replies, announced]]
+
+
+async def test_memory_is_limited(start, next_hop):
+    """Mail beyond what may be held at once is refused for now; alone, the largest message always passes."""
+    judge = FixedJudge(delay_seconds=0.3)
+    proxy = await start(judge, max_message_bytes=500_000, max_memory_bytes=500_000)
+    async with Client(proxy.addresses[0]) as first, Client(proxy.addresses[0]) as second:
+        await first.envelope()
+        await first.send(b"x" * 490_000 + b"\r\n.\r\n")
+        await judge.is_asked.wait()
+        refused = await second.submit(b"x" * 10_000 + b"\r\n")
+        replies = [await first.reply(), refused, await second.submit(b"x" * 10_000 + b"\r\n")]
+
+    assert [b"250 2.0.0", b"452 4.3.1", b"250 2.0.0"] == [reply[:9] for reply in replies]
+
+
+def peak_memory(*, reset: bool = False) -> int:
+    """The most memory this process has held since the last reset, in bytes."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def rsa_key():
+    """A throw-away key for signatures: private PEM and public base64, made of seeded primes."""
+    rng = random.Random(20261122)
+
+    def prime():
+        while True:
+            candidate = rng.getrandbits(512) | 3 << 510 | 1
+            if pow(3, candidate - 1, candidate) == 1 and (candidate - 1) % 65537:
+                return candidate
+
+    def der(tag, content):
+        size = len(content)
+        length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+        return bytes([tag]) + length + content
+
+    def integers(*values):
+        return der(0x30, b"".join(der(2, value.to_bytes(value.bit_length() // 8 + 1, "big")) for value in values))
+
+    p, q = prime(), prime()
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    private = integers(0, p * q, 65537, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p))
+    algorithm = der(0x30, bytes.fromhex("06092a864886f70d0101010500"))
+    public = der(0x30, algorithm + der(3, b"\0" + integers(p * q, 65537)))
+    name = b"RSA PRIVATE KEY"
+    pem = b"-----BEGIN " + name + b"-----\n" + base64.encodebytes(private) + b"-----END " + name + b"-----\n"
+    return pem, base64.b64encode(public)
