@@ -33,7 +33,6 @@ log = structlog.get_logger(__name__)
 BACKLOG = 1024
 RETRY_SECONDS = 0.5
 HOSTNAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
-MAILBOX = re.compile(r"[!-;=?-~]+@[!-;=?-~]+|postmaster", re.IGNORECASE)
 
 
 async def start_proxy(
@@ -59,18 +58,13 @@ async def start_proxy(
         The proxy, which accepts mail already.
 
     Raises:
-        ConfigError: the quarantine has no recipient, or one that is no address; our host name is none.
+        ConfigError: no name was set for us, and the machine's cannot be used.
         OSError: the address cannot be listened on.
     """
     actions = actions or ActionSettings()
-    if actions.quarantine_score is not None and not MAILBOX.fullmatch(actions.quarantine_recipient):
-        raise ConfigError(
-            f"actions.quarantine_recipient = {actions.quarantine_recipient!r} is not an address, but "
-            f"actions.quarantine_score = {actions.quarantine_score} sends mail there; set the one or remove the other."
-        )
     hostname = settings.hostname or await asyncio.to_thread(socket.getfqdn)
     if not HOSTNAME.fullmatch(hostname):
-        raise ConfigError(f"smtp.hostname = {hostname!r} is not a host name; set it to the name of this host.")
+        raise ConfigError(f"this machine calls itself {hostname!r}, which is no host name; set smtp.hostname.")
     policy = Policy(
         hostname=hostname,
         version=__version__,
