@@ -6,7 +6,7 @@ on standard error and an exit code from sysexits.h. Torch and the rest of the ma
 
 import os
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -81,14 +81,26 @@ def run(program: typer.Typer) -> None:
         cast("Any", error).show()  # every usage error has it; Typer's public base class does not say so
         sys.exit(os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        abort("interrupted; nothing was left half-written.", INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (`spamd-admin score ... | head`): nothing is wrong, and nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(os.EX_OK)
+        _leave_quietly()
+    except SystemExit as end:
+        # Typer makes exit code 1, which is the verdict of `score --exit-code`, of a broken pipe.
+        if isinstance(end.__context__, BrokenPipeError):
+            _leave_quietly()
+        raise
     except OSError as error:
         abort(*explain(error))
+    if code == INTERRUPTED:
+        # Typer makes a silent exit code of Ctrl-C.
+        abort("interrupted; nothing was left half-written.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else os.EX_OK)
+
+
+def _leave_quietly() -> NoReturn:
+    """Leave because the reader of our output has gone (`spamd-admin score ... | head`): nobody is left to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(os.EX_OK)
 
 
 def explain(error: errors.SpamdError | OSError) -> tuple[str, int]:
@@ -101,7 +113,8 @@ def explain(error: errors.SpamdError | OSError) -> tuple[str, int]:
         The sentence and the exit code.
     """
     if isinstance(error, errors.SpamdError):
-        return str(error), EXIT_CODES[type(error)]
+        # A plugin may derive a class of its own from ours.
+        return str(error), next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
     code = next(code for kind, code in OS_EXIT_CODES if isinstance(error, kind))
     return (f"{error.filename}: {error.strerror}." if error.filename else f"{error}."), code
 
