@@ -131,9 +131,10 @@ def abort(sentence: str, code: int) -> None:
 
 
 # The commands stand last: they import what is defined above.
-from spamd.cli import config, model, plugins, score  # noqa: E402
+from spamd.cli import config, model, plugins, retrain, score  # noqa: E402
 
 app.command("score")(score.score)
+app.command("retrain")(retrain.retrain)
 app.add_typer(model.app, name="model")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")

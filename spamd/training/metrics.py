@@ -10,7 +10,7 @@ is spam where its score is at least the threshold.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,12 @@ class Figures:
     lam: float
     roca: Measure
     caught: Mapping[float, Measure] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as plain values; caught shares are named by the ham lost in per cent, `caught_at_0.1`."""
+        values = asdict(self)
+        caught = values.pop("caught")
+        return values | {f"caught_at_{100 * rate:g}": measured for rate, measured in caught.items()}
 
 
 def measure(labels: Numbers, scores: Numbers, threshold: float, *, seed: int = 0) -> Figures:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,6 +18,9 @@ from spamd.errors import TrainingError
 from spamd.interfaces import LabeledMessage
 from spamd.mail.text import message_text
 from spamd.verdict import Label
+
+METHOD = "text-hash 70/10/20"
+"""How parts are chosen, as checkpoints record it; with another seed or another method other mail is held out."""
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -60,8 +64,7 @@ class Deduplicated:
     num_conflicting: int
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """The three parts. Nothing in one has a near-duplicate in another."""
 
     train: list[Example]

@@ -42,7 +42,7 @@ def test_it_learns(tiny_classifier, mail, byte_tokenizer, policy):
     unseen = part(50, byte_tokenizer, 3)
     right = (margins(tiny_classifier, unseen) > 0) == (unseen.labels == 1)
 
-    assert right.mean() > 0.9
+    assert right.mean() > 0.8
     assert found.epochs[-1].train_loss < found.epochs[0].train_loss
 
 
