@@ -26,7 +26,7 @@ _UNSEEN = frozenset(
 )
 _CELLS = frozenset({"td", "th"})
 _SPACES = re.compile(r"[ \t\n\f\r]+")
-_BULK = re.compile(r"<!--.*?(?:-->|\Z)|<(style|script)\b.*?(?:</\1|\Z)", re.IGNORECASE | re.DOTALL)
+_BULK = re.compile(r"<!--.*?(?:-->|\Z)|<(style|script)\b.*?(?:</\1[^>]*+>?|\Z)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(slots=True)
