@@ -1,6 +1,8 @@
 """The daemon: as a real process where signals and systemd matter, in this process where its parts do."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -79,6 +81,36 @@ async def test_reload_within_a_transaction(tmp_path, tiny_checkpoint):
     assert f"READY=1\nSTATUS=filtering with checkpoint {OTHER}" == notices[1]
     assert OTHER == refused["checkpoint"]
     assert "damaged" in refused["reason"]
+
+
+@pytest.mark.slow
+async def test_reloads_under_load_lose_nothing(tmp_path, tiny_checkpoint):
+    """While several clients keep sending, one reload after another costs no connection and no message."""
+    is_over = asyncio.Event()
+
+    async def send_many(client):
+        replies = []
+        while not is_over.is_set():
+            replies.append(await client.send_message(MESSAGE))
+        return replies
+
+    async with NextHop() as next_hop, DaemonProcess(tmp_path / "daemon", tiny_checkpoint, next_hop.address) as running:
+        copy_checkpoint(running.registry.current(), running.registry.checkpoints_dir, OTHER)
+        names = (OTHER, tiny_checkpoint.name) * 2
+        replies = []
+        async with running.client() as patient, contextlib.AsyncExitStack() as clients:
+            sending = [asyncio.create_task(send_many(await clients.enter_async_context(running.client()))) for _ in range(4)]
+            for name in names:
+                running.registry.promote(name, check=lambda _: None)
+                running.reload()
+                await running.reloaded()
+                replies.append(await patient.send_message(MESSAGE + b"after the reload\r\n"))
+            is_over.set()
+            replies += itertools.chain(*await asyncio.gather(*sending))
+
+    assert {"250"} == {reply[:3] for reply in replies}
+    assert len(replies) == len(next_hop.messages)
+    assert list(names) == [_checkpoint_of(message) for message in next_hop.messages if b"after the reload" in message.wire]
 
 
 @pytest.mark.slow
