@@ -38,7 +38,8 @@ def spamd_register_freezing_policies() -> Mapping[str, FreezingPolicy]:  # type:
     Called:  once at start-up of the trainer; main thread.
     Returns: name -> policy. Name: lower-case letters, digits and dashes, unique among all plugins. `policy(names, epoch) -> names
              to train` is a pure choice: `names` are all parameter names in model order (`trunk.wte.weight`,
-             `trunk.h.0.ln_1.weight`, ..., `head.linear.weight`), `epoch` counts from 0. It is asked before each epoch.
+             `trunk.h.0.ln_1.weight`, ..., `head.linear.weight`), `epoch` counts from 0. It is asked for every epoch before the
+             first begins, so that a wrong choice costs no training.
     Merging: all plugins' mappings are joined; order does not matter.
     Errors:  DuplicateNameError (both plugins named) on a clash; a name that the model lacks, or an empty choice, stops training
              as TrainingError that names the policy.
