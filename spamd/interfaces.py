@@ -6,10 +6,10 @@ by name; `model`, `training` and `cli` use them. Torch appears in annotations al
 Shape letters: B messages in a batch, T tokens of the longest one, D width of the trunk, C classes (2: ham, spam).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from spamd.verdict import Label
 
@@ -41,12 +41,8 @@ class Head(Protocol):
         ...
 
 
-class HeadFactory(Protocol):
-    """Makes a head for a trunk of a given width."""
-
-    def __call__(self, width: int, num_classes: int, **options: Any) -> Head:
-        """Return a new head; `options` come from `[model.head_options]` and are stored in the checkpoint."""
-        ...
+HeadFactory = Callable[..., Head]
+"""Makes a head for a trunk of a width: `factory(width, num_classes, **options)`; options come from `[model.head_options]`."""
 
 
 @runtime_checkable

@@ -75,22 +75,25 @@ def run(program: typer.Typer) -> None:
     """
     try:
         code = program(standalone_mode=False)
-    except errors.SpamdError as error:
+    except BrokenPipeError:
+        _leave_quietly()
+    except (errors.SpamdError, OSError) as error:
         abort(*explain(error))
     except typer.TyperException as error:
         cast("Any", error).show()  # every usage error has it; Typer's public base class does not say so
         sys.exit(os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        _leave_quietly()
     except SystemExit as end:
         # Typer makes exit code 1, which is the verdict of `score --exit-code`, of a broken pipe.
         if isinstance(end.__context__, BrokenPipeError):
             _leave_quietly()
         raise
-    except OSError as error:
-        abort(*explain(error))
+    except Exception as error:
+        if os.environ.get("SPAMD_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        abort(f"spamd itself is at fault ({kind}: {error}); run it again with SPAMD_TRACEBACK=1 and report it.", os.EX_SOFTWARE)
     if code == INTERRUPTED:
         # Typer makes a silent exit code of Ctrl-C.
         abort("interrupted; nothing was left half-written.", INTERRUPTED)

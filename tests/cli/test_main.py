@@ -70,6 +70,18 @@ def test_errors_of_the_system_without_a_file(leave):
     assert (os.EX_IOERR, "", "error: out of luck.\n") == leave(OSError("out of luck"))
 
 
+def test_a_fault_of_ours_is_a_sentence_too(leave, monkeypatch):
+    """What nobody foresaw is told without a traceback, with a way to get one."""
+    code, out, err = leave(ZeroDivisionError("division by zero"))
+
+    assert (os.EX_SOFTWARE, "") == (code, out)
+    assert err.startswith("error: spamd itself is at fault (ZeroDivisionError: division by zero);")
+
+    monkeypatch.setenv("SPAMD_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        leave(ZeroDivisionError("division by zero"))
+
+
 @pytest.mark.parametrize("ending", [KeyboardInterrupt(), typer.Abort()])
 def test_interruption(leave, ending):
     """Ctrl-C ends with 130 and a sentence, not with a traceback."""
