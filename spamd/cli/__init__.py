@@ -74,7 +74,7 @@ def run(program: typer.Typer) -> None:
         program: the program; reads its arguments from the command line.
     """
     try:
-        code = program(standalone_mode=False)
+        code = program(prog_name=program.info.name, standalone_mode=False)
     except BrokenPipeError:
         _leave_quietly()
     except (errors.SpamdError, OSError) as error:
