@@ -1,6 +1,7 @@
 """The text that the model reads."""
 
 import re
+import resource
 import time
 from pathlib import Path
 
@@ -236,4 +237,16 @@ def test_hostile_message_takes_little_time(name):
 
     message_text(raw)
 
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 2.0
+
+
+def test_hostile_messages_take_little_memory():
+    """The worst of the messages above stay within a quarter of a gibibyte beyond themselves."""
+    names = ["deep and wide", "empty lines", "fonts reopened", "ligatures", "one line", "uuencode"]
+    raws = [HOSTILE[name]() for name in names]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    for raw in raws:
+        message_text(raw)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
