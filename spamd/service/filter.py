@@ -67,7 +67,7 @@ class MessageFilter:
         self._batcher = batcher
         self._deadline_seconds = deadline_seconds
         self._extract = extract
-        num_threads = min(max(os.cpu_count() or 1, MIN_EXTRACTION_THREADS), MAX_EXTRACTION_THREADS)
+        num_threads = min(max(len(os.sched_getaffinity(0)), MIN_EXTRACTION_THREADS), MAX_EXTRACTION_THREADS)
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="extraction")
 
     async def judge(self, message: bytes) -> Judgement:

@@ -35,29 +35,15 @@ def configure_logging(level: str, log_format: str, stream: TextIO | None = None)
     """
     stream = stream or sys.stderr
     is_console = log_format == "console" or (log_format == "auto" and stream.isatty())
-    shared: list[Processor] = [
-        # Whatever a protocol bound for the message at hand, its queue id for one, stands in every line about it.
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _place_of_exception,
-        _one_line,
-    ]
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if is_console else structlog.processors.JSONRenderer(default=str)
-    )
+    renderer: Processor = structlog.dev.ConsoleRenderer(colors=stream.isatty()) if is_console else _JSON
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+    form = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=form))
     logging.getLogger().handlers[:] = [handler]
     logging.captureWarnings(capture=True)
     for name in OTHERS:
@@ -113,3 +99,16 @@ def _one_line(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict
         if isinstance(value, str) and not value.isprintable():
             event[key] = value.encode("unicode_escape").decode("ascii")
     return {key: event[key] for key in ("timestamp", "level", "event") if key in event} | dict(event)
+
+
+_SHARED: tuple[Processor, ...] = (
+    # Whatever a protocol bound for the message at hand, its queue id for one, stands in every line about it.
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _place_of_exception,
+    _one_line,
+)
+"""What happens to every line, ours or not, before it is rendered."""
+
+_JSON = structlog.processors.JSONRenderer(default=str)

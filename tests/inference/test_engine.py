@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from spamd.errors import CheckpointError
 from spamd.inference.engine import Engine, budgeted
 from spamd.model.checkpoint import load_checkpoint
-from spamd.model.heads import LastToken
 from spamd.model.checksum import sha256_of
+from spamd.model.heads import LastToken
 
 HEADS = {"last-token": LastToken}
 
