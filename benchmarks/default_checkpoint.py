@@ -242,6 +242,7 @@ def tuning(parts: splits.Split, trunk: GPT2, tokenizer: Tokenizer, options: argp
         max_ham_lost=options.max_ham_lost,
         settings={
             "seed": SEED,
+            "split": splits.METHOD,
             "pretraining_minutes": options.minutes,
             "freeze": recipe.policy_name,
             "epochs": recipe.epochs,

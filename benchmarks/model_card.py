@@ -6,6 +6,7 @@ line for each corpus; corpora with one label get the one figure that they allow.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from spamd.model.classifier import Classifier
 from spamd.model.tokenizer import Tokenizer
 from spamd.training import metrics
 from spamd.training.calibration import OperatingPoint, choose_threshold, fit_temperature, probabilities
-from spamd.training.metrics import Measure, Numbers
+from spamd.training.metrics import Numbers
 from spamd.training.parts import labels_of, margins, tokenise
 from spamd.training.splits import Example, Split
 from spamd.verdict import Label
@@ -112,46 +113,41 @@ def capped(examples: Iterable[Example], most: int) -> list[Example]:
 
 
 def judge(test: Sequence[Example], scores: Numbers, threshold: float) -> tuple[list[str], dict[str, Any]]:
-    """Judge each corpus on its own.
+    """Judge each corpus on its own, and all of them together.
 
     Returns:
-        The rows of the table, and the same figures for `checkpoint.json`.
+        The rows of the table, and the figures for `checkpoint.json`: those of all together, and `corpora` with those of each.
     """
     positions: dict[str, list[int]] = defaultdict(list)
     for position, example in enumerate(test):
         positions[example.dataset].append(position)
-    rows, figures = [], {}
     labels = labels_of(test)
-    for corpus, members in positions.items():
-        row, figures[corpus] = _judge_corpus(corpus, labels[members], scores[members], threshold)
-        rows.append(row)
-    return rows, figures
+    found = {corpus: _judge_corpus(labels[members], scores[members], threshold) for corpus, members in positions.items()}
+    rows = [_row(corpus, figures) for corpus, figures in found.items()]
+    return rows, metrics.measure(labels, scores, threshold).as_json() | {"corpora": found}
 
 
-def _judge_corpus(corpus: str, labels: Numbers, scores: Numbers, threshold: float) -> tuple[str, dict[str, Any]]:
-    """Judge one corpus."""
+def _judge_corpus(labels: Numbers, scores: Numbers, threshold: float) -> dict[str, Any]:
+    """Judge one corpus; one that lacks a label allows fewer figures."""
     num_ham, num_spam = int((labels == 0).sum()), int((labels == 1).sum())
-    ham_lost = int((scores[labels == 0] >= threshold).sum())
-    spam_missed = int((scores[labels == 1] < threshold).sum())
-    measures: dict[str, Measure] = {}
-    if num_ham:
-        measures["hm"] = metrics.wilson(ham_lost, num_ham)
-    if num_spam:
-        measures["sm"] = metrics.wilson(spam_missed, num_spam)
+    counts = {"ham": num_ham, "spam": num_spam}
     if num_ham and num_spam:
-        found = metrics.measure(labels, scores, threshold)
-        measures["one_minus_roca"] = found.roca
-        measures |= {f"caught_at_{rate * 100:g}": measure for rate, measure in found.caught.items()}
-    columns = ("hm", "sm", "one_minus_roca", "caught_at_0.1", "caught_at_0.5", "caught_at_1")
-    cells = [_cell(measures.get(name)) for name in columns]
-    row = f"| {corpus} | {num_ham:,} | {num_spam:,} | {' | '.join(cells)} |"
-    numbers = {name: [round(value, 4) for value in (m.value, m.low, m.high)] for name, m in measures.items()}
-    return row, {"ham": num_ham, "spam": num_spam, **numbers}
+        return counts | metrics.measure(labels, scores, threshold).as_json()
+    if num_ham:
+        return counts | {"hm": asdict(metrics.wilson(int((scores >= threshold).sum()), num_ham))}
+    return counts | {"sm": asdict(metrics.wilson(int((scores < threshold).sum()), num_spam))}
 
 
-def _cell(measure: Measure | None) -> str:
+def _row(corpus: str, figures: dict[str, Any]) -> str:
+    """Word one line of the table."""
+    columns = ("hm", "sm", "roca", "caught_at_0.1", "caught_at_0.5", "caught_at_1")
+    cells = [_cell(figures.get(name)) for name in columns]
+    return f"| {corpus} | {figures['ham']:,} | {figures['spam']:,} | {' | '.join(cells)} |"
+
+
+def _cell(measure: dict[str, float] | None) -> str:
     """Word one figure."""
-    return "" if measure is None else f"{measure.value:.3g} ({measure.low:.3g} to {measure.high:.3g})"
+    return "" if measure is None else "{value:.3g} ({low:.3g} to {high:.3g})".format(**measure)
 
 
 def _note(point: OperatingPoint, max_ham_lost: float) -> str:
@@ -166,4 +162,4 @@ def _counts(examples: Iterable[Example]) -> Iterable[dict[str, Any]]:
     """Count what was trained on, by corpus."""
     counts = Counter((example.dataset, example.label.value) for example in examples)
     for corpus in dict.fromkeys(name for name, _ in counts):
-        yield {"name": corpus, "ham": counts[corpus, "ham"], "spam": counts[corpus, "spam"]}
+        yield {"name": corpus, "path": corpus, "ham": counts[corpus, "ham"], "spam": counts[corpus, "spam"]}
