@@ -164,7 +164,7 @@ def test_mixtures_of_mail_never_raise(fragments):
     text = message_text(b"".join(fragments)).text
 
     assert len(text) <= MAX_CHARACTERS
-    assert not any(ord(character) < 32 and character != "\n" for character in text)
+    assert not any(ord(character) < 32 and character != "\n" for character in text.encode("utf-8").decode("utf-8"))
 
 
 @settings(deadline=None, max_examples=300)
@@ -174,6 +174,21 @@ def test_text_is_settled(text):
     once = message_text(text_message(text)).text
 
     assert message_text(text_message(once)).text == once
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"Content-Type: text/plain; charset=utf-7\n\n+2AA-x",
+        b"Content-Type: text/html; charset=utf-7\n\n<a href='http://+2AA-.example'>a.example</a>",
+        b"Subject: =?utf-7?q?+3AA-?=\n\n",
+    ],
+)
+def test_half_characters_go(raw):
+    """Lone surrogates, which some charsets can smuggle in, never reach the text, for nobody could encode them."""
+    text = message_text(raw).text
+
+    assert text.encode("utf-8").decode("utf-8") == text
 
 
 def test_long_text_keeps_head_and_tail():
