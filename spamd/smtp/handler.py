@@ -25,7 +25,7 @@ from spamd.smtp import replies
 from spamd.smtp.record import Judgement, MessageRecord, Origin
 from spamd.smtp.replies import Reply, reply_to
 from spamd.smtp.transaction import Transaction
-from spamd.smtp.wire import has_bare_newline, normalise, unstuff
+from spamd.smtp.wire import CRLF, has_bare_newline, normalise, unstuff
 from spamd.verdict import Action, Unscored, Verdict, action_for
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ JUDGE_GRACE_SECONDS = 5.0
 SMALL_BYTES = 262_144
 """Work on the bytes of larger messages is done in a thread, so that other sessions are served meanwhile."""
 
+EMPTY_LINE = CRLF + CRLF
 NO_CHECKPOINT = "none"
 
 
@@ -181,8 +182,10 @@ class MessageHandler:
             return await transaction.send(wire)
 
     def _is_looping(self, message: bytes) -> bool:
-        """Tell whether a message has been here before, or on too many hops."""
-        return count_hops(message) >= self._policy.max_hops or has_hop_id(message, self._policy.instance)
+        """Tell whether a message has been here before, or on too many hops; only its header is searched, line ends are CRLF."""
+        end = message.find(EMPTY_LINE)
+        header = message[: end + len(CRLF)] if end >= 0 else message
+        return count_hops(header) >= self._policy.max_hops or has_hop_id(header, self._policy.instance)
 
     async def _judgement(self, message: bytes) -> Judgement:
         """Ask the judge; one that fails or hangs leaves the message without a verdict."""
