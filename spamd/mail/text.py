@@ -36,7 +36,7 @@ from spamd.mail.addresses import recipients_of, split_address, without_recipient
 from spamd.mail.charsets import decode_text
 from spamd.mail.html import Page, read_page
 from spamd.mail.message import Message, Part, parse_message, walk
-from spamd.mail.wording import keep_ends, plain_wording
+from spamd.mail.wording import drop_invisible, keep_ends, plain_wording
 
 TEXT_VERSION = 1
 
@@ -229,7 +229,7 @@ class _Writer:
 
     def _tail(self) -> list[str]:
         """Write the lines for links, attachments and notes."""
-        lines = [f"[link {self._plain(f'{shown} -> {host}', _MAX_NAME)}]" for shown, host in list(self.links)[:_MAX_LINKS]]
+        lines = [f"[link {shown} -> {drop_invisible(host)[:_MAX_NAME]}]" for shown, host in list(self.links)[:_MAX_LINKS]]
         attached = [part for part in walk(self.message.root)[1:] if _is_attachment(part)]
         for part in [*attached, *([self.message.root] if _is_attachment(self.message.root) else [])][:_MAX_ATTACHMENTS]:
             name = self._plain(part.filename, _MAX_NAME).replace("\n", " ")

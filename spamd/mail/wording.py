@@ -66,7 +66,7 @@ def plain_wording(text: str, max_characters: int) -> Wording:
     if not text.isascii():
         text, num_invisible = _without_invisible(text)
     else:
-        text = _INVISIBLE.sub("", text)
+        text = drop_invisible(text)
     text = _squeeze(text)
     if len(text) > 4 * max_characters:
         text = keep_ends(_shorten(text), 4 * max_characters)
@@ -77,10 +77,15 @@ def plain_wording(text: str, max_characters: int) -> Wording:
     return Wording(keep_ends(text, max_characters), num_invisible, num_lookalikes)
 
 
+def drop_invisible(text: str) -> str:
+    """Drop characters that nobody sees or that no encoding can carry."""
+    return _INVISIBLE.sub("", text)
+
+
 def _without_invisible(text: str) -> tuple[str, int]:
     """Drop invisible characters, counting those that split a Latin word."""
     text, num_invisible = _IN_WORD.subn("", text)
-    return _INVISIBLE.sub("", text), num_invisible
+    return drop_invisible(text), num_invisible
 
 
 def _squeeze(text: str) -> str:
