@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._timeouts = timeouts
         self._arrived = bytearray()
         self._is_paused = False
+        self._is_in_message = False
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -96,8 +97,10 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def close(self) -> None:
-        """Say goodbye and close; only where no transaction is open."""
-        if self._transport and not self.is_lost:
+        """Say goodbye and close, or close at once within a message, where a command would be content."""
+        if self._is_in_message:
+            self.abort()
+        elif self._transport and not self.is_lost:
             self._transport.write(b"QUIT\r\n")
             self._transport.close()
         self.is_lost = True
@@ -154,8 +157,10 @@ class Connection(asyncio.Protocol):
         """
         if not wire.endswith(CRLF) or wire.startswith(END[2:]) or END in wire:
             raise ValueError("a message in wire form ends in CRLF and holds no line of a single dot")
+        self._is_in_message = True
         reply = await self.command(b"DATA")
         if reply.is_refusal:
+            self._is_in_message = False
             return reply
         if reply.code != 354:  # noqa: PLR2004  RFC 5321 4.1.1.4
             raise self.failure(f"answered DATA with {reply.code} instead of 354", reply)
@@ -169,7 +174,7 @@ class Connection(asyncio.Protocol):
         self.has_sent_dot = True
         self._write(b"".join((view[last:], END[2:])), "the message")
         reply = await self.read_reply("the end of the message", self._timeouts.dot_seconds)
-        self.has_sent_dot = False
+        self.has_sent_dot = self._is_in_message = False
         self.num_messages += 1
         return reply
 

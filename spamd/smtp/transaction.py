@@ -171,9 +171,9 @@ class Transaction:
             raise
 
     def abandon(self) -> None:
-        """End the transaction by closing the connection to the next hop without a dot."""
+        """End the transaction by closing the connection to the next hop, never with a dot."""
         if self._connection:
-            self._connection.abort()
+            self._connection.close()
         self._forget()
 
     def fail(self) -> None:

@@ -10,7 +10,7 @@ from smtp_peers import Client, FixedJudge
 
 from spamd.config import SmtpSettings
 from spamd.errors import ConfigError
-from spamd.smtp.server import FilterSMTP, start_proxy
+from spamd.smtp.server import start_proxy
 
 WIRE = b"Subject: x\r\n\r\nbody\r\n"
 ENVELOPE = b"EHLO client.test\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
@@ -65,26 +65,6 @@ async def test_machines_without_a_name_are_told(next_hop, monkeypatch):
         await start_proxy(SmtpSettings(listen="127.0.0.1:0", next_hop=next_hop.address), FixedJudge())
 
 
-async def test_no_name_is_looked_up_for_a_connection(start, monkeypatch):
-    """Our own name is known from the start; aiosmtpd would ask the DNS for it at each connection."""
-    proxy = await start()
-    monkeypatch.setattr(socket, "getfqdn", lambda: pytest.fail("the name was looked up"))
-    async with Client(proxy.addresses[0]) as client:
-        assert b"220 mx.test ESMTP spamd" == client.greeting
-
-
-async def test_connections_share_no_limits(start):
-    """One connection's EHLO does not change what another may send, as it does in aiosmtpd."""
-    before = dict(FilterSMTP.__mro__[1].command_size_limits)
-    proxy = await start()
-    async with Client(proxy.addresses[0]) as one, Client(proxy.addresses[0]) as other:
-        await one.say(b"EHLO a")
-        await other.say(b"EHLO b")
-        reply = await one.say(b"MAIL FROM:<a@b> ENVID=" + b"x" * 4000)
-
-    assert (before, b"250") == (dict(FilterSMTP.__mro__[1].command_size_limits), reply[:3])
-
-
 async def test_full_proxies_let_clients_wait(start, next_hop):
     """Beyond the limit clients wait in the backlog until a session ends; none is sent away."""
     proxy = await start(max_connections=1)
@@ -109,80 +89,6 @@ async def test_one_client_cannot_take_all(start):
         greetings.append(third.greeting[:3])
 
     assert [b"220", b"421 4.7.0", b"", b"220"] == greetings
-
-
-async def test_silent_clients_are_sent_away(start):
-    """A client that says nothing for too long is told so and makes room."""
-    proxy = await start(command_timeout_seconds=0.1)
-    async with Client(proxy.addresses[0]) as client:
-        replies = [await client.reply(), await client.reply()]
-
-    assert [b"421 4.4.2 Nothing was said for too long", b""] == replies
-    assert 0 == proxy.num_sessions
-
-
-async def test_stalled_messages_end_the_session(start, next_hop):
-    """A client that stops in the middle of a message is sent away, and nothing is sent on."""
-    proxy = await start(data_timeout_seconds=0.1)
-    async with Client(proxy.addresses[0]) as client:
-        await client.envelope()
-        await client.send(b"Subject: x\r\n")
-        replies = [await client.reply(), await client.reply()]
-
-    assert [b"421 4.4.2 The message came too slowly", b""] == replies
-    assert [] == next_hop.messages
-
-
-async def test_flowing_messages_are_not_cut(start):
-    """A message that keeps coming may take longer than any timer."""
-    proxy = await start(command_timeout_seconds=0.2, data_timeout_seconds=0.2)
-    async with Client(proxy.addresses[0]) as client:
-        await client.envelope()
-        for _ in range(10):
-            await client.send(b"x" * 100 + b"\r\n")
-            await asyncio.sleep(0.05)
-        reply = await client.say(b".")
-
-    assert b"250" == reply[:3]
-
-
-async def test_clients_that_never_read_are_dropped(start, monkeypatch):
-    """A client that floods and reads nothing holds its place only until the timer ends it."""
-    monkeypatch.setattr("spamd.smtp.session.LINGER_SECONDS", 0.1)
-    proxy = await start(command_timeout_seconds=0.3)
-    host, port = proxy.addresses[0].split(":")
-    flood = socket.socket()
-    flood.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    flood.connect((host, int(port)))
-    flood.settimeout(0)
-    deadline = time.monotonic() + 5
-    await asyncio.sleep(0.05)
-    while proxy.num_sessions and time.monotonic() < deadline:
-        try:
-            flood.send(b"HELP\r\n" * 10_000)
-        except OSError:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0)
-    flood.close()
-
-    assert 0 == proxy.num_sessions
-
-
-async def test_floods_leave_others_their_turn(start):
-    """While one client floods, another is answered at once."""
-    proxy = await start()
-    async with Client(proxy.addresses[0]) as flooding, Client(proxy.addresses[0]) as client:
-        flooding.writer.write(b"NOOP\r\n" * 200_000)
-        drained = asyncio.ensure_future(flooding.reader.readexactly(200_000 * len(b"250 2.0.0 OK\r\n")))
-        waits = []
-        for _ in range(20):
-            started = time.monotonic()
-            await client.say(b"NOOP")
-            waits.append(time.monotonic() - started)
-        drained.cancel()
-        flooding.writer.transport.abort()
-
-    assert 0.1 > sorted(waits)[10]
 
 
 async def test_draining_finishes_what_is_in_flight(start, next_hop):
