@@ -162,8 +162,14 @@ def _read_sources(data: Path, work: Path) -> Iterator[Example]:
         folder = (work if source.name.startswith("written_mail") else data) / source.name
         for example in splits.read_examples(source.open(folder / source.file), source.name):
             num += 1
-            yield example
+            yield _with_subject(example)
         print(f"{source.name}: {num} messages in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _with_subject(example: Example) -> Example:
+    """Give a table's text that begins with its subject the form of a message: an empty line follows the subject."""
+    first, _, rest = example.text.partition("\n")
+    return replace(example, text=f"{first}\n\n{rest}") if first.startswith("Subject: ") and rest[:1] != "\n" else example
 
 
 def _example(row: dict[str, str]) -> Example:
