@@ -20,7 +20,7 @@ from spamd.training.progress import SILENT, Display
 from spamd.training.splits import Example
 from spamd.verdict import Label
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 """Tokens computed at once where nothing is learned, padding included."""
 
 

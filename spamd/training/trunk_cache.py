@@ -9,6 +9,7 @@ Shape letters: B messages in a batch, T tokens of the longest, D width of the tr
 
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -46,9 +47,13 @@ class TrunkCache:
         self._device = next(classifier.parameters()).device
         # Behind the last block nothing mixes positions, so a head that reads the last one needs no other.
         self._is_last_only = block == self._trunk.config.n_layer and classifier.head.reads == "last"
-        kind = choose_type(self._count_numbers(), max_bytes) if block else None
+        lengths = [1] * len(part.sequences) if self._is_last_only else part.lengths
+        # Message `i` has the rows from `ends[i]` up to `ends[i + 1]`.
+        self._ends = [0, *accumulate(lengths)]
+        num_numbers = self._ends[-1] * self._trunk.config.n_embd
+        kind = choose_type(num_numbers, max_bytes) if block else None
         self._kept = self._compute(kind, display) if kind else None
-        self.num_bytes = self._count_numbers() * kind.itemsize if kind else 0
+        self.num_bytes = num_numbers * kind.itemsize if kind else 0
 
     @property
     def is_kept(self) -> bool:
@@ -66,7 +71,7 @@ class TrunkCache:
         """
         if self._kept is None:
             return self._run(positions)
-        kept = [self._kept[position] for position in positions]
+        kept = [self._kept[self._ends[position] : self._ends[position + 1]] for position in positions]
         lengths = torch.tensor([len(hidden) for hidden in kept])
         return pad_sequence(kept, batch_first=True).to(self._device).float(), lengths.to(self._device)
 
@@ -81,22 +86,17 @@ class TrunkCache:
         return hidden[torch.arange(len(lengths)), lengths - 1][:, None], torch.ones_like(lengths)  # (B, 1, D)
 
     @torch.no_grad()
-    def _compute(self, kind: torch.dtype, display: Display) -> list[Tensor]:
-        """Run the frozen part for all messages; each gets a tensor of its own, (its length, D)."""
-        kept: dict[int, Tensor] = {}
+    def _compute(self, kind: torch.dtype, display: Display) -> Tensor:
+        """Run the frozen part for all messages: (all their positions, D)."""
+        # One piece: thousands of small ones between large temporary ones would double the memory.
+        kept = torch.empty((self._ends[-1], self._trunk.config.n_embd), dtype=kind)
         display.begin("Reading mail with the frozen part of the model", len(self._part.sequences))
         for positions in by_length(self._part.lengths, BATCH_TOKENS):
             hidden, lengths = self._run(positions)
             for row, position in enumerate(positions):
-                # A copy, as a view would keep the whole batch in memory.
-                kept[position] = hidden[row, : int(lengths[row])].to("cpu", kind, copy=True)
+                kept[self._ends[position] : self._ends[position + 1]] = hidden[row, : int(lengths[row])]
             display.advance(len(positions))
-        return [kept[position] for position in range(len(kept))]
-
-    def _count_numbers(self) -> int:
-        """Count the numbers that the hidden states consist of."""
-        num_positions = len(self._part.sequences) if self._is_last_only else sum(self._part.lengths)
-        return num_positions * self._trunk.config.n_embd
+        return kept
 
 
 def choose_type(num_numbers: int, max_bytes: int) -> torch.dtype | None:
