@@ -20,6 +20,7 @@ import structlog
 from spamd import __version__
 from spamd.config import ActionSettings, SmtpSettings
 from spamd.errors import ConfigError
+from spamd.service.logs import describe
 from spamd.smtp.handler import MessageHandler, MessageJudge, Policy
 from spamd.smtp.limits import Admission, Memory
 from spamd.smtp.next_hop import NextHop
@@ -165,12 +166,14 @@ class Proxy:
         listener.settimeout(0)
         while True:
             await self._has_room.wait()
+            connection: socket.socket | None = None
             try:
                 connection, _ = await loop.sock_accept(listener)
                 await loop.connect_accepted_socket(self._make_session, connection)
-            except OSError as error:
-                # Out of descriptors, or the client was gone before we came: neither may end the listening.
-                log.warning("connection not accepted", reason=error.strerror, retry_seconds=RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001  out of descriptors, or anything else: the listening must go on
+                log.error("connection not accepted", retry_seconds=RETRY_SECONDS, **describe(error))  # noqa: TRY400
+                if connection:
+                    connection.close()
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _make_session(self) -> FilterSMTP:
