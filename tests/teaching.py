@@ -3,9 +3,13 @@
 import random
 import string
 
+from spamd.hooks.manager import load_plugins
 from spamd.training.parts import Part, tokenise
 from spamd.training.splits import Example
 from spamd.verdict import Label
+
+HEADS = load_plugins(drop_in_folder=None, use_entry_points=False, kinds=("head",)).heads
+"""The built-in heads by name."""
 
 LETTERS = string.ascii_lowercase
 HAM_WORDS = ("meeting", "report", "lunch", "minutes", "agenda", "regards")

@@ -70,14 +70,14 @@ def _names() -> Iterator[str]:
 
 def _cells(figures: Figures) -> Iterator[str]:
     """Write the figures, row by row."""
-    yield f"{figures.threshold:.4f}"
-    yield from (_write(figures.hm, 2), _write(figures.sm, 2), f"{figures.lam:.2f} %", _write(figures.roca, 3))
+    yield f"{figures.threshold:9.4f}"
+    yield from (_write(figures.hm, 2), _write(figures.sm, 2), f"{figures.lam:7.2f} %", _write(figures.roca, 3))
     yield from (_write(figures.caught[rate], 1) for rate in HAM_LOST)
 
 
 def _write(measured: Measure, digits: int) -> str:
     """Write a figure with its interval."""
-    return f"{measured.value:.{digits}f} %  [{measured.low:.{digits}f}, {measured.high:.{digits}f}]"
+    return f"{measured.value:7.{digits}f} %  [{measured.low:.{digits}f}, {measured.high:.{digits}f}]"
 
 
 def _note(rate: float, num_ham: int) -> str:

@@ -1,0 +1,126 @@
+"""A whole retraining stores one checkpoint whose card is true, or nothing at all."""
+
+import pytest
+import torch
+from teaching import HEADS, write_folder
+
+from spamd.errors import CheckpointError, TrainingError
+from spamd.model.checkpoint import HeadNote, load_checkpoint
+from spamd.training import freezing, retraining
+from spamd.training.account import as_json, table
+from spamd.training.datasets import folder
+from spamd.training.gathering import Source, gather
+from spamd.training.judging import answer_of
+from spamd.training.progress import SILENT
+from spamd.training.retraining import Current, Plan, choose_max_tokens, retrain
+from spamd.training.starts import start_from_checkpoint
+from spamd.training.trainer import Recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def mail(tmp_path):
+    """Plain mail in three parts."""
+    path = write_folder(tmp_path / "mail", 80)
+    return gather([Source("folder", path, folder(path))], seed=3, balance=False, display=SILENT)
+
+
+@pytest.fixture
+def start(tiny_checkpoint):
+    """The tiny checkpoint, to be trained."""
+    return start_from_checkpoint(tiny_checkpoint, HEADS, HeadNote(), seed=3)
+
+
+def _plan(**changes):
+    """A plan that a tiny model learns with."""
+    recipe = Recipe("last-block", freezing.last_block, **{"epochs": 2, "learning_rate": 3e-3, "seed": 3, **changes})
+    return Plan(recipe, max_tokens=64, max_ham_lost=0.05)
+
+
+def _retrain(start, mail, tmp_path, current=None, **changes):
+    """Retrain into a folder below."""
+    places = {"checkpoints_dir": tmp_path / "stored", "weights_dir": tmp_path / "weights"}
+    return retrain(start, mail, _plan(**changes), current=current, device=CPU, display=SILENT, **places)
+
+
+def test_the_stored_checkpoint_gives_the_figures_on_its_card(start, mail, tmp_path):
+    """Loaded anew, the candidate answers the held-out mail exactly as was printed."""
+    outcome = _retrain(start, mail, tmp_path)
+    card, answer = answer_of(outcome.folder, HEADS, mail.parts.test, weights_dir=None, device=CPU, seed=3, display=SILENT)
+
+    assert outcome.candidate.judged.scores.tolist() == pytest.approx(answer.judged.scores.tolist(), abs=1e-6)
+    assert outcome.candidate.figures == answer.figures
+    assert card.metrics == outcome.candidate.figures.as_json()
+    assert outcome.folder.name == card.id
+
+
+def test_without_a_current_checkpoint_there_is_no_decision(start, mail, tmp_path):
+    """Nothing to compare with is no reason to be worse, and the table has one column."""
+    outcome = _retrain(start, mail, tmp_path)
+
+    assert outcome.decision is None
+    assert "current" not in table(outcome, mail)
+    assert as_json(outcome, mail, is_promoted=True)["current"] is None
+
+
+def test_the_current_checkpoint_is_compared_with(start, mail, tiny_checkpoint, tmp_path):
+    """An untrained current checkpoint loses, and both stand in the table."""
+    current = Current(*answer_of(tiny_checkpoint, HEADS, mail.parts.test, weights_dir=None, device=CPU, seed=3, display=SILENT))
+    outcome = _retrain(start, mail, tmp_path, current)
+    lines = table(outcome, mail).splitlines()
+
+    assert not outcome.decision.is_worse
+    assert f"current {tiny_checkpoint.name}" in lines[1]
+    assert 1 == len({line.index("[") for line in lines[3:5]})
+
+
+def test_a_ham_that_holds_the_threshold_up_is_named(start, mail, tmp_path, monkeypatch):
+    """Where much spam is missed, the ham to look at is named with its score."""
+    monkeypatch.setattr(retraining, "MUCH_MISSED", -1.0)
+    outcome = _retrain(start, mail, tmp_path)
+
+    assert any(
+        "What holds the threshold up is the ham " in warning and ".eml, which scores 0." in warning
+        for warning in outcome.warnings
+    )
+
+
+def test_a_failed_training_stores_nothing(start, mail, tmp_path):
+    """No folder appears where the loss is no number."""
+    with torch.no_grad():
+        start.classifier.head.linear.weight[0, 0] = torch.inf
+
+    with pytest.raises(TrainingError, match="nothing was saved"):
+        _retrain(start, mail, tmp_path)
+    assert not (tmp_path / "stored").exists()
+
+
+def test_what_cannot_be_stored_is_said(start, mail, tmp_path):
+    """A file in the way of the folder ends in a sentence."""
+    (tmp_path / "stored").write_text("in the way")
+
+    with pytest.raises(CheckpointError, match="stored"):
+        _retrain(start, mail, tmp_path)
+
+
+def test_it_loads_again_and_again(start, mail, tmp_path):
+    """The candidate is a start for the next retraining, and the lineage grows."""
+    first = _retrain(start, mail, tmp_path)
+    second = _retrain(start_from_checkpoint(first.folder, HEADS, HeadNote(), seed=3), mail, tmp_path)
+    card = load_checkpoint(second.folder, HEADS, text_version=1).card
+
+    assert first.folder.name == card.base.name == card.training["started_from"]
+    assert [first.folder.name] == [ancestor["checkpoint"] for ancestor in card.training["lineage"]]
+
+
+@pytest.mark.parametrize(("wanted", "usual", "expected"), [(None, 512, 128), (None, 64, 64), (100, 512, 100)])
+def test_the_length_budget_fits_the_trunk(start, wanted, usual, expected):
+    """The usual budget is cut to what the trunk reads; the operator's own is taken."""
+    assert expected == choose_max_tokens(wanted, usual, start)
+
+
+def test_a_length_budget_beyond_the_trunk_is_refused(start):
+    """What the trunk cannot read is not quietly cut where the operator asked for it."""
+    with pytest.raises(TrainingError, match="--max-tokens 512 is more than "):
+        choose_max_tokens(512, 512, start)
