@@ -83,7 +83,8 @@ class TrunkCache:
             hidden = self._trunk.hidden_before(ids, self._block)  # (B, T, D)
         if not self._is_last_only:
             return hidden, lengths
-        return hidden[torch.arange(len(lengths)), lengths - 1][:, None], torch.ones_like(lengths)  # (B, 1, D)
+        last = hidden[torch.arange(len(lengths), device=self._device), lengths - 1]  # (B, D)
+        return last[:, None], torch.ones_like(lengths)  # (B, 1, D)
 
     @torch.no_grad()
     def _compute(self, kind: torch.dtype, display: Display) -> Tensor:

@@ -10,9 +10,12 @@ import time
 import pytest
 import torch
 from checkpoints import damage
+from safetensors.torch import load_file, save_file
 from teaching import write_folder
 
 from spamd.model import checkpoint
+from spamd.model.gpt2 import PUBLISHED
+from spamd.model.weights import TRANSPOSED
 from spamd.service.registry import Registry
 from spamd.training import trainer
 
@@ -295,3 +298,31 @@ def test_a_real_interrupt_in_a_real_process(settings, registry, mail):
     assert "Traceback" not in rest
     assert time.monotonic() - started < 10
     assert before == _left_behind(registry)
+
+
+@pytest.fixture
+def published(registry, tiny_classifier, byte_tokenizer, monkeypatch):
+    """Make a GPT-2 of the tiny sizes lie where `model fetch gpt2` would put it."""
+    monkeypatch.setitem(PUBLISHED, "gpt2", tiny_classifier.trunk.config)
+    folder = registry.state_dir / "weights" / "gpt2"
+    folder.mkdir(parents=True)
+    tensors = tiny_classifier.trunk.state_dict()
+    save_file(
+        {name: (value.T if name.endswith(TRANSPOSED) else value).contiguous() for name, value in tensors.items()},
+        folder / "model.safetensors",
+    )
+    (folder / "vocabulary.tiktoken").write_bytes(byte_tokenizer.content)
+    return folder
+
+
+def test_published_weights_are_not_stored_again(retrain, registry, published):
+    """On a published GPT-2 a checkpoint holds what was trained and names the rest; so does the one that is trained on it."""
+    for base in ("gpt2", "current"):
+        ran = retrain("--base", base, *LEARNS, "--force")
+        card = checkpoint.read_card(registry.current())
+        stored = set(load_file(registry.current() / "model.safetensors"))
+
+        assert 0 == ran.code
+        assert ("gpt2", True) == (card.base.name, card.base.sha256 is not None)
+        assert stored
+        assert all(name.startswith(("trunk.h.1.", "trunk.ln_f.", "head.")) for name in stored)
