@@ -48,7 +48,7 @@ class SmtpSettings(_Section):
     max_memory_bytes: int = Field(default=536_870_912, gt=0)
     """Bytes of all messages held at once; past it, senders are told to come back (452)."""
     max_connections: int = Field(default=100, gt=0)
-    """Connections at once; past it, senders are told to come back (421)."""
+    """Connections at once; past it, new ones wait until one ends."""
     max_connections_per_client: int = Field(default=100, gt=0)
     """Connections at once from one address."""
     max_hops: int = Field(default=50, gt=0)
