@@ -8,55 +8,27 @@ Security: the message is hostile and only ever handled as bytes; nothing of it, 
 answered.
 """
 
-import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
 
 import structlog
 
 from spamd.errors import SpamdError
 from spamd.mail.headers import count_hops, has_hop_id, prepend_fields, received_field, rewrite_subject, verdict_fields
+from spamd.service.judge import MessageJudge, judgement_of, off_loop
 from spamd.service.logs import describe
 from spamd.smtp import replies
-from spamd.smtp.record import Judgement, MessageRecord, Origin
+from spamd.smtp.record import MessageRecord, Origin
 from spamd.smtp.replies import Reply, reply_to
 from spamd.smtp.transaction import Transaction
 from spamd.smtp.wire import CRLF, has_bare_newline, normalise, unstuff
 from spamd.verdict import Action, Unscored, Verdict, action_for
 
-T = TypeVar("T")
-
 log = structlog.get_logger(__name__)
 
-JUDGE_GRACE_SECONDS = 5.0
-"""The judge keeps its own deadline; one that overruns it by this is given up."""
-
-SMALL_BYTES = 262_144
-"""Work on the bytes of larger messages is done in a thread, so that other sessions are served meanwhile."""
-
 EMPTY_LINE = CRLF + CRLF
-NO_CHECKPOINT = "none"
-
-
-class MessageJudge(Protocol):
-    """Whoever says what a message is."""
-
-    async def judge(self, message: bytes) -> Judgement:
-        """Judge a message, dot-stuffing undone. May take its time and may raise: neither costs the message."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NotJudged:
-    """The judgement where the judge failed."""
-
-    verdict: Unscored
-    defects: Sequence[str] = ()
-    milliseconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +128,11 @@ class MessageHandler:
         if has_bare_newline(wire):
             if policy.bare_newlines == "refuse":
                 return await _refuse(transaction, replies.BARE_NEWLINE)
-            wire = await _off_loop(normalise, wire)
-        message = await _off_loop(unstuff, wire)
-        if await _off_loop(self._is_looping, message):
+            wire = await off_loop(normalise, wire)
+        message = await off_loop(unstuff, wire)
+        if await off_loop(self._is_looping, message):
             return await _refuse(transaction, replies.LOOP)
-        judgement = record.judgement = await self._judgement(message)
+        judgement = record.judgement = await judgement_of(self._judge, message, policy.deadline_seconds)
         del message
         action = record.action = action_for(
             judgement.verdict,
@@ -174,8 +146,8 @@ class MessageHandler:
         if action is Action.DEFER:
             return await _refuse(transaction, replies.DEFERRED)
         if action is Action.REWRITE_SUBJECT:
-            wire = await _off_loop(rewrite_subject, wire, policy.subject_tag)
-        wire = await _off_loop(prepend_fields, wire, self._fields(judgement.verdict, origin, transaction, record.queue_id))
+            wire = await off_loop(rewrite_subject, wire, policy.subject_tag)
+        wire = await off_loop(prepend_fields, wire, self._fields(judgement.verdict, origin, transaction, record.queue_id))
         with record.stage("relay"):
             if action is Action.QUARANTINE:
                 return await self._quarantine(wire, transaction)
@@ -186,18 +158,6 @@ class MessageHandler:
         end = message.find(EMPTY_LINE)
         header = message[: end + len(CRLF)] if end >= 0 else message
         return count_hops(header) >= self._policy.max_hops or has_hop_id(header, self._policy.instance)
-
-    async def _judgement(self, message: bytes) -> Judgement:
-        """Ask the judge; one that fails or hangs leaves the message without a verdict."""
-        try:
-            async with asyncio.timeout(self._policy.deadline_seconds + JUDGE_GRACE_SECONDS):
-                return await self._judge.judge(message)
-        except TimeoutError:
-            log.error("the judge hangs", deadline_seconds=self._policy.deadline_seconds)  # noqa: TRY400  nothing to trace
-            return NotJudged(Unscored("timeout", NO_CHECKPOINT))
-        except Exception as error:  # noqa: BLE001  a message is never lost because the judge failed
-            report(error)
-            return NotJudged(Unscored("error", NO_CHECKPOINT))
 
     async def _quarantine(self, wire: bytes, transaction: Transaction) -> Reply:
         """Send a message to the quarantine; anything but success is temporary, for it is not the client's fault."""
@@ -225,13 +185,6 @@ async def _refuse(transaction: Transaction, reply: Reply) -> Reply:
     """End the transaction at the next hop without a dot."""
     await transaction.reset()
     return reply
-
-
-async def _off_loop(work: Callable[..., T], message: bytes, *arguments: object) -> T:
-    """Do work on the bytes of a message, in a thread where it may take long."""
-    if len(message) <= SMALL_BYTES:
-        return work(message, *arguments)
-    return await asyncio.to_thread(work, message, *arguments)
 
 
 def report(error: Exception) -> None:

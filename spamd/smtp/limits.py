@@ -5,10 +5,10 @@ Counts and says yes or no; opens nothing and closes nothing. Called by `session`
 Security: a proxy that serves everyone is an open relay, so that only the networks named are let in, loopback by default.
 """
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 
+from spamd.service.listening import Neighbourhood
 from spamd.smtp import replies
 from spamd.smtp.replies import Reply
 from spamd.smtp.wire import CHUNK_BYTES
@@ -26,7 +26,7 @@ class Admission:
     """
 
     def __init__(self, networks: Iterable[str], max_per_client: int) -> None:
-        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+        self._neighbourhood = Neighbourhood(networks)
         self._max_per_client = max_per_client
         self._num_connections: Counter[str] = Counter()
 
@@ -40,7 +40,7 @@ class Admission:
             None where it is welcome, else what to tell it. Either way `leave` must be called at its end.
         """
         self._num_connections[client] += 1
-        if client and not self._is_allowed(client):
+        if client not in self._neighbourhood:
             return replies.NOT_ALLOWED
         return replies.TOO_MANY_CONNECTIONS if self._num_connections[client] > self._max_per_client else None
 
@@ -49,12 +49,6 @@ class Admission:
         self._num_connections[client] -= 1
         if not self._num_connections[client]:
             del self._num_connections[client]
-
-    def _is_allowed(self, client: str) -> bool:
-        """Tell whether an address lies in an allowed network; IPv4 that arrives on an IPv6 socket is IPv4."""
-        address = ipaddress.ip_address(client)
-        plain = getattr(address, "ipv4_mapped", None) or address
-        return any(plain in network for network in self._networks)
 
 
 class Memory:

@@ -8,38 +8,19 @@ Security: never content, subject, addresses or a client's host name; the only fo
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
+from spamd.service.judge import Judgement, verdict_values
 from spamd.smtp.replies import Reply
-from spamd.verdict import Action, Unscored, Verdict
+from spamd.verdict import Action
 
 log = structlog.get_logger(__name__)
 
 NEXT_HOP_QUEUE_ID = re.compile(rb"(?i)(?:queued as|\bid=)\s*([a-z0-9][a-z0-9._-]{2,63})")
-
-
-class Judgement(Protocol):
-    """What a judge says about a message."""
-
-    @property
-    def verdict(self) -> Verdict | Unscored:
-        """The decision, or why there is none."""
-        ...
-
-    @property
-    def defects(self) -> Sequence[str]:
-        """What is wrong with the message's form."""
-        ...
-
-    @property
-    def milliseconds(self) -> Mapping[str, float]:
-        """Time by stage."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +87,7 @@ class MessageRecord:
             next_hop_queue_id=next_hop_id[1].decode("ascii") if next_hop_id else None,
             bytes=self.num_bytes,
             num_recipients=self.num_recipients,
-            **_verdict_values(self.judgement),
+            **verdict_values(self.judgement),
             action=self.action.value if self.action else None,
             reply=reply.code,
             milliseconds={name: round(value, 2) for name, value in self._stages().items()},
@@ -118,17 +99,3 @@ class MessageRecord:
         judged = self.judgement.milliseconds if self.judgement else {}
         total = received + 1000 * (time.monotonic() - self.started)
         return {"receive": received, **judged, **self.milliseconds, "total": total}
-
-
-def _verdict_values(judgement: Judgement | None) -> dict[str, object]:
-    """What the judge said, as values for the line."""
-    verdict = judgement.verdict if judgement else None
-    scored = verdict if isinstance(verdict, Verdict) else None
-    return {
-        "label": scored.label.value if scored else None,
-        "score": scored.score if scored else None,
-        "points": scored.points if scored else None,
-        "unscored": verdict.reason if isinstance(verdict, Unscored) else None,
-        "checkpoint": verdict.checkpoint if verdict else None,
-        "defects": list(judgement.defects) if judgement else [],
-    }

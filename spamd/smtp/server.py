@@ -8,32 +8,21 @@ Security: listens where the settings say, or on the sockets it is given; clients
 """
 
 import asyncio
-import contextlib
 import hashlib
-import re
 import socket
 from collections.abc import Sequence
-from pathlib import Path
-
-import structlog
 
 from spamd import __version__
 from spamd.config import ActionSettings, SmtpSettings
-from spamd.errors import ConfigError
-from spamd.service.logs import describe
-from spamd.smtp.handler import MessageHandler, MessageJudge, Policy
+from spamd.service.judge import MessageJudge
+from spamd.service.listening import accept_for_ever, address_of, open_listeners, own_hostname
+from spamd.smtp.handler import MessageHandler, Policy
 from spamd.smtp.limits import Admission, Memory
 from spamd.smtp.next_hop import NextHop
 from spamd.smtp.relay import Timeouts
 from spamd.smtp.session import FilterSMTP
 
 __all__ = ["FilterSMTP", "Proxy", "start_proxy"]
-
-log = structlog.get_logger(__name__)
-
-BACKLOG = 1024
-RETRY_SECONDS = 0.5
-HOSTNAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
 async def start_proxy(
@@ -63,9 +52,7 @@ async def start_proxy(
         OSError: the address cannot be listened on.
     """
     actions = actions or ActionSettings()
-    hostname = settings.hostname or await asyncio.to_thread(socket.getfqdn)
-    if not HOSTNAME.fullmatch(hostname):
-        raise ConfigError(f"this machine calls itself {hostname!r}, which is no host name; set smtp.hostname.")
+    hostname = await own_hostname(settings.hostname)
     policy = Policy(
         hostname=hostname,
         version=__version__,
@@ -79,7 +66,7 @@ async def start_proxy(
         bare_newlines=settings.bare_newlines,
         max_hops=settings.max_hops,
     )
-    listeners = list(sockets) if sockets else await _listeners(settings.listen)
+    listeners = list(sockets) if sockets else await open_listeners(settings.listen)
     return Proxy(settings, hostname, MessageHandler(judge, policy), listeners)
 
 
@@ -97,7 +84,7 @@ class Proxy:
     """
 
     def __init__(self, settings: SmtpSettings, hostname: str, handler: MessageHandler, listeners: list[socket.socket]) -> None:
-        self.addresses = [_address(listener) for listener in listeners]
+        self.addresses = [address_of(listener) for listener in listeners]
         self._settings = settings
         self._hostname = hostname
         self._handler = handler
@@ -117,7 +104,9 @@ class Proxy:
         self._sessions: set[FilterSMTP] = set()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self._accepting = [asyncio.create_task(self._accept(listener)) for listener in listeners]
+        self._accepting = [
+            asyncio.create_task(accept_for_ever(listener, self._has_room, self._make_session)) for listener in listeners
+        ]
 
     @property
     def num_sessions(self) -> int:
@@ -160,22 +149,6 @@ class Proxy:
         for listener in self._listeners:
             listener.close()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """Let clients in while there is room."""
-        loop = asyncio.get_running_loop()
-        listener.settimeout(0)
-        while True:
-            await self._has_room.wait()
-            connection: socket.socket | None = None
-            try:
-                connection, _ = await loop.sock_accept(listener)
-                await loop.connect_accepted_socket(self._make_session, connection)
-            except Exception as error:  # noqa: BLE001  out of descriptors, or anything else: the listening must go on
-                log.error("connection not accepted", retry_seconds=RETRY_SECONDS, **describe(error))  # noqa: TRY400
-                if connection:
-                    connection.close()
-                await asyncio.sleep(RETRY_SECONDS)
-
     def _make_session(self) -> FilterSMTP:
         """Make the session for a connection."""
         session = FilterSMTP(
@@ -201,37 +174,3 @@ class Proxy:
 def _instance(hostname: str, listen: str) -> str:
     """An id for this proxy that stays the same from start to start, so that loops are seen across restarts."""
     return hashlib.sha256(f"{hostname} {listen}".encode()).hexdigest()[:12]
-
-
-async def _listeners(address: str) -> list[socket.socket]:
-    """Open listening sockets: one for each address that a host name has."""
-    if address.startswith("unix:"):
-        return [_unix_listener(Path(address.removeprefix("unix:")))]
-    host, _, port = address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    with contextlib.ExitStack() as opened:
-        listeners = [
-            opened.enter_context(socket.create_server(place[:2], family=family, backlog=BACKLOG))
-            for family, _, _, _, place in dict.fromkeys(found)
-        ]
-        opened.pop_all()
-    return listeners
-
-
-def _unix_listener(path: Path) -> socket.socket:
-    """Open a UNIX socket in the place of one that a former run left behind."""
-    if path.is_socket():
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(BACKLOG)
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    """Write where a socket listens."""
-    name = listener.getsockname()
-    if isinstance(name, tuple):
-        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-    return f"unix:{name}"

@@ -17,6 +17,7 @@ import structlog
 from aiosmtpd.smtp import SMTP
 
 from spamd.config import SmtpSettings
+from spamd.service.listening import client_of
 from spamd.smtp import replies
 from spamd.smtp.commands import Commands
 from spamd.smtp.handler import MessageHandler, report
@@ -113,8 +114,7 @@ class FilterSMTP(SMTP):
         """Asyncio: a client is there."""
         super().connection_made(transport)
         self._wire = WireReader(self._reader)
-        peer = transport.get_extra_info("peername")
-        self.client = peer[0].partition("%")[0] if isinstance(peer, tuple) else ""
+        self.client = client_of(transport)
 
     def eof_received(self) -> bool:
         """Asyncio: the client will send no more. It may still wait for our reply, as Exim does after an early QUIT."""

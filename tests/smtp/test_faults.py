@@ -9,7 +9,7 @@ from next_hop import FAULT_KINDS, STAGES, Fault, NextHop
 from smtp_peers import SPAM, UNSCORED, Client, FixedJudge
 
 from spamd.config import ActionSettings
-from spamd.smtp import handler
+from spamd.service import judge as asking
 
 WIRE = b"Subject: x\r\n\r\nbody\r\n"
 SHORT = {
@@ -113,7 +113,7 @@ async def test_stale_connections_cost_nothing(start, next_hop):
 @pytest.mark.parametrize("how", ["raises", "hangs", "unscored"])
 async def test_judges_that_fail(start, next_hop, monkeypatch, how, on_failure):
     """A judge that raises, hangs or has no opinion costs no message: it goes on marked so, or is tried again."""
-    monkeypatch.setattr(handler, "JUDGE_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "JUDGE_GRACE_SECONDS", 0.1)
     judge = {
         "raises": FixedJudge(error=MemoryError("secret")),
         "hangs": FixedJudge(delay_seconds=3600),

@@ -1,0 +1,131 @@
+"""Listening sockets, and who may come in through them: what every door of the daemon shares.
+
+Knows no protocol and keeps no session. Called by `smtp.server` and `spamc.server`.
+
+Security: listens where the settings say, and opens no connection of its own.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+from spamd.errors import ConfigError
+from spamd.service.logs import describe
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+RETRY_SECONDS = 0.5
+HOSTNAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+
+
+async def own_hostname(setting: str) -> str:
+    """Return our name for greetings and header fields.
+
+    Args:
+        setting: smtp.hostname; empty takes the machine's name.
+
+    Raises:
+        ConfigError: no name was set for us, and the machine's cannot be used.
+    """
+    hostname = setting or await asyncio.to_thread(socket.getfqdn)
+    if not HOSTNAME.fullmatch(hostname):
+        raise ConfigError(f"this machine calls itself {hostname!r}, which is no host name; set smtp.hostname.")
+    return hostname
+
+
+async def open_listeners(address: str) -> list[socket.socket]:
+    """Open listening sockets: one for each address that a host name has.
+
+    Args:
+        address: `host:port`, `[v6]:port` or `unix:/path`.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    if address.startswith("unix:"):
+        return [_unix_listener(Path(address.removeprefix("unix:")))]
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as opened:
+        listeners = [
+            opened.enter_context(socket.create_server(place[:2], family=family, backlog=BACKLOG))
+            for family, _, _, _, place in dict.fromkeys(found)
+        ]
+        opened.pop_all()
+    return listeners
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    """Open a UNIX socket in the place of one that a former run left behind."""
+    if path.is_socket():
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Write where a socket listens, in the form that settings take."""
+    name = listener.getsockname()
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return f"unix:{name}"
+
+
+async def accept_for_ever(
+    listener: socket.socket, has_room: asyncio.Event, make_protocol: Callable[[], asyncio.BaseProtocol]
+) -> None:
+    """Let clients in while there is room; the others wait in the backlog of the socket, and none is told to go away.
+
+    Args:
+        listener: the listening socket.
+        has_room: set while another client may come in.
+        make_protocol: makes what serves a connection.
+    """
+    loop = asyncio.get_running_loop()
+    listener.settimeout(0)
+    while True:
+        await has_room.wait()
+        connection: socket.socket | None = None
+        try:
+            connection, _ = await loop.sock_accept(listener)
+            await loop.connect_accepted_socket(make_protocol, connection)
+        except Exception as error:  # noqa: BLE001  out of descriptors, or anything else: the listening must go on
+            log.error("connection not accepted", retry_seconds=RETRY_SECONDS, **describe(error))  # noqa: TRY400
+            if connection:
+                connection.close()
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def client_of(transport: asyncio.BaseTransport) -> str:
+    """Return the address of a client, without the zone of a link-local one; empty on a UNIX socket."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else ""
+
+
+class Neighbourhood:
+    """The networks whose clients may come in.
+
+    Args:
+        networks: in CIDR notation.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+
+    def __contains__(self, client: str) -> bool:
+        """Tell whether an address lies in one of them; IPv4 that arrives on an IPv6 socket is IPv4, and UNIX sockets are near."""
+        if not client:
+            return True
+        address = ipaddress.ip_address(client)
+        plain = getattr(address, "ipv4_mapped", None) or address
+        return any(plain in network for network in self._networks)
