@@ -34,7 +34,7 @@ _RECEIVED = re.compile(
     rb"(?<![^\r\n])\.?received[ \t]*+:([^\r\n]*+(?:%(end)s\.?[ \t][^\r\n]*+)*+)" % {b"end": _LINE_END}, re.IGNORECASE
 )
 _CONTINUES = (b" ", b"\t", b". ", b".\t")
-_CUSHION = b"X-Spamd-Continued: the message began with the continuation of a line\r\n"
+_CUSHION = b"X-Spamd-Continued: the message began with the continuation of a line"
 """Takes up the first line of a message that begins with white space, which would otherwise fold into our last field."""
 
 
@@ -43,13 +43,13 @@ def prepend_fields(message: bytes, fields: bytes) -> bytes:
 
     Args:
         message: the message, in wire or plain form.
-        fields: whole header fields, each ended by CRLF.
+        fields: whole header fields, each ended by CRLF, or each by LF for a message whose lines end so.
 
     Returns:
         The fields and the message; no byte of it is changed but for removed `X-Spam-*` fields (`X-Spam-Prev-*` stay).
     """
     rest = strip_fields(message)
-    return b"".join((fields, _CUSHION if rest.startswith(_CONTINUES) else b"", rest))
+    return b"".join((fields, _cushion(rest, b"\r\n" if fields.endswith(b"\r\n") else b"\n"), rest))
 
 
 def strip_fields(message: bytes) -> bytes:
@@ -60,6 +60,24 @@ def strip_fields(message: bytes) -> bytes:
         return message
     kept = _FORGED.sub(_remove, header)
     return message if len(kept) == len(header) else kept + message[end:]
+
+
+def _cushion(message: bytes, line_end: bytes) -> bytes:
+    """Return what must stand between a field of ours and a message: nothing, unless its first line would fold."""
+    return _CUSHION + line_end if message.startswith(_CONTINUES) else b""
+
+
+def line_end_of(message: bytes) -> bytes:
+    """Return what ends the lines of a message, CRLF or LF, by its first line; CRLF where it has no line end."""
+    first = message.find(b"\n")
+    return b"\r\n" if first < 0 or message[first - 1 : first] == b"\r" else b"\n"
+
+
+def header_block(message: bytes) -> bytes:
+    """Return the header of a message with the empty line that ends it; all of a message that has no empty line."""
+    end = _header_end(message)
+    blank = next((blank for blank in (b"\r\n", b"\n") if message.startswith(blank, end)), b"")
+    return message[: end + len(blank)]
 
 
 def _remove(match: re.Match[bytes]) -> bytes:
@@ -187,8 +205,8 @@ def rewrite_subject(message: bytes, tag: str) -> bytes:
         return message
     match = _SUBJECT.search(message, 0, _header_end(message))
     if match is None:
-        cushion = _CUSHION if message.startswith(_CONTINUES) else b""
-        return b"".join((b"Subject: ", _encoded(tag, before_word=False), b"\r\n", cushion, message))
+        line_end = line_end_of(message)
+        return b"".join((b"Subject: ", _encoded(tag, before_word=False), line_end, _cushion(message, line_end), message))
     old = match[2]
     if any(old.lstrip().startswith(_encoded(tag, before_word=before)) for before in (False, True)):
         return message
