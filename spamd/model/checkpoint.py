@@ -54,6 +54,9 @@ DEFAULT_FOLDER = Path(__file__).parent / "default"
 
 CARD, WEIGHTS, VOCABULARY = "checkpoint.json", "model.safetensors", "vocabulary.tiktoken"
 
+FOLDER_MODE, FILE_MODE = 0o755, 0o644
+"""Whatever the umask: root trains, and another user's daemon must read. The state folder above says who gets this far."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -181,7 +184,9 @@ def save_checkpoint(
 @contextlib.contextmanager
 def _draft_folder(parent: Path) -> Iterator[Path]:
     """Give a hidden folder beside the final one; whatever is left of it goes away."""
-    parent.mkdir(parents=True, exist_ok=True)
+    if not parent.is_dir():
+        parent.mkdir(parents=True, exist_ok=True)
+        parent.chmod(FOLDER_MODE)
     draft = parent / f".draft-{secrets.token_hex(8)}"
     draft.mkdir()
     try:
@@ -193,8 +198,6 @@ def _draft_folder(parent: Path) -> Iterator[Path]:
 def _write(draft: Path, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, card: CheckpointCard) -> Path:
     """Fill a draft folder, bring it to the disk and give it its final name."""
     save_file(dict(tensors), draft / WEIGHTS)
-    # safetensors makes files that only their owner may read; the folder's own permissions say what the umask allows.
-    (draft / WEIGHTS).chmod(draft.stat().st_mode & 0o666)
     (draft / VOCABULARY).write_bytes(tokenizer.content)
     checksums = {"weights_sha256": sha256_of(draft / WEIGHTS), "vocabulary_sha256": tokenizer.sha256}
     card = card.model_copy(update={"id": "", "created": "", **checksums})
@@ -202,8 +205,11 @@ def _write(draft: Path, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, car
     digest = hashlib.sha256(card.model_dump_json().encode()).hexdigest()
     card = card.model_copy(update={"id": f"{now:%Y-%m-%d}-{digest[:6]}", "created": now.isoformat(timespec="seconds")})
     (draft / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    for path in (draft / WEIGHTS, draft / VOCABULARY, draft / CARD, draft):
+    for path in (draft / WEIGHTS, draft / VOCABULARY, draft / CARD):
+        path.chmod(FILE_MODE)
         _to_disk(path)
+    draft.chmod(FOLDER_MODE)
+    _to_disk(draft)
     folder = draft.parent / card.id
     if not folder.exists():
         draft.rename(folder)

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import stat
 from collections.abc import Callable, Mapping
@@ -144,11 +145,16 @@ def test_every_built_in_head_comes_back(tmp_path: Path, tiny_config: GPT2Config,
     assert torch.equal(classifier(*inputs), _load(folder).classifier(*inputs))
 
 
-def test_files_can_be_read_as_the_umask_allows(tiny_checkpoint: Path) -> None:
-    """A daemon that runs as another user can read what root trained."""
-    modes = {stat.S_IMODE(file.stat().st_mode) for file in tiny_checkpoint.iterdir()}
+def test_everybody_who_gets_there_may_read(tmp_path: Path, tiny_classifier: Classifier, byte_tokenizer: Tokenizer) -> None:
+    """What root saves with a strict umask can be read by the user that the daemon runs as; nobody else may write it."""
+    strict = os.umask(0o077)
+    try:
+        folder = save_checkpoint(tmp_path / "checkpoints", tiny_classifier, byte_tokenizer, _card(tiny_classifier))
+    finally:
+        os.umask(strict)
 
-    assert {stat.S_IMODE(tiny_checkpoint.stat().st_mode) & 0o666} == modes
+    assert [0o755, 0o755] == [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder)]
+    assert {0o644} == {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
 # Published bases
