@@ -15,10 +15,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -31,10 +31,12 @@ from spamd.inference.engine import Engine
 from spamd.interfaces import HeadFactory
 from spamd.service.addresses import refuse_loop
 from spamd.service.filter import MessageFilter
+from spamd.service.listening import own_hostname
 from spamd.service.logs import configure_logging, describe, set_level
 from spamd.service.registry import Registry
 from spamd.service.systemd import inherited_sockets, notify, notify_reloading
-from spamd.smtp.server import Proxy, start_proxy
+from spamd.smtp.server import start_proxy
+from spamd.spamc.server import start_spamc
 
 log = structlog.get_logger(__name__)
 
@@ -94,8 +96,25 @@ def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Pa
     )
 
 
+class Door(Protocol):
+    """Where messages come in; the protocol spoken there is its own affair."""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where it listens."""
+        ...
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  the deadline of the whole, not of one wait
+        """Take nothing new, finish what is in flight, and close."""
+        ...
+
+    async def close(self) -> None:
+        """Close at once."""
+        ...
+
+
 class Daemon:
-    """A loaded engine behind a listening proxy.
+    """A loaded engine behind its doors: the proxy, and the one for spamc clients where that is wanted.
 
     Args:
         settings: as they were at the start.
@@ -134,19 +153,20 @@ class Daemon:
         Raises:
             OSError: the address cannot be listened on.
         """
-        proxy = await self._listen()
+        doors = await self._open_doors()
         stop_wanted = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, stop_wanted)
-        log.info("ready", version=__version__, listen=proxy.addresses, next_hop=self._settings.smtp.next_hop, **self._model())
+        addresses = {name: door.addresses for name, door in zip(("listen", "spamc"), doors, strict=False)}
+        log.info("ready", version=__version__, **addresses, next_hop=self._settings.smtp.next_hop, **self._model())
         self._announce()
         reloading = asyncio.create_task(self._reload_when(reload_wanted))
         await stop_wanted.wait()
         notify("STOPPING=1")
         reloading.cancel()
-        await self._drain(proxy)
+        await self._drain(doors)
 
     async def reload(self) -> None:
         """Serve the promoted checkpoint and the reloadable settings from now on; on any fault keep the old ones and say why."""
@@ -172,10 +192,21 @@ class Daemon:
         """Load the checkpoint that is promoted now; in a thread of its own."""
         return load_engine(self._settings, self._heads, self._registry.current())
 
-    async def _listen(self) -> Proxy:
+    async def _open_doors(self) -> list[Door]:
+        """Open the proxy, and the door for spamc clients where the settings want one: both or neither."""
+        doors: list[Door] = [await self._open_proxy()]
+        if self._settings.spamc.listen:
+            try:
+                doors.append(await self._open_spamc())
+            except BaseException:
+                await doors[0].close()
+                raise
+        return doors
+
+    async def _open_proxy(self) -> Door:
         """Start the proxy on the address of the settings, or on the sockets that systemd handed over."""
         settings = self._settings
-        try:
+        with _naming("smtp.listen", settings.smtp.listen):
             return await start_proxy(
                 settings.smtp,
                 self._filter,
@@ -184,11 +215,18 @@ class Daemon:
                 deadline_seconds=settings.scoring.deadline_seconds,
                 sockets=inherited_sockets() or None,
             )
-        except OSError as error:
-            # Numbers of the resolver are negative, and Python puts the address into the texts of all others.
-            cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            reason = f"cannot be listened on: {cause}; stop what uses it or change smtp.listen"
-            raise OSError(error.errno, reason, settings.smtp.listen) from None
+
+    async def _open_spamc(self) -> Door:
+        """Start to answer spamc clients."""
+        settings = self._settings
+        with _naming("spamc.listen", settings.spamc.listen):
+            return await start_spamc(
+                settings.spamc,
+                self._filter,
+                hostname=await own_hostname(settings.smtp.hostname),
+                subject_tag=settings.actions.subject_tag,
+                deadline_seconds=settings.scoring.deadline_seconds,
+            )
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:
         """Reload whenever asked, one reload at a time; several wishes during one reload are one more reload."""
@@ -197,10 +235,10 @@ class Daemon:
             wanted.clear()
             await self.reload()
 
-    async def _drain(self, proxy: Proxy) -> None:
+    async def _drain(self, doors: Sequence[Door]) -> None:
         """Let messages in flight finish within the drain timeout, then close everything."""
         log.info("draining", seconds=self._settings.smtp.drain_timeout_seconds)
-        await proxy.drain(self._settings.smtp.drain_timeout_seconds)
+        await asyncio.gather(*(door.drain(self._settings.smtp.drain_timeout_seconds) for door in doors))
         self._filter.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(TimeoutError):
@@ -224,6 +262,18 @@ class Daemon:
             "checkpoint": self._batcher.engine.checkpoint,
             "threshold": self._batcher.engine.threshold if threshold is None else threshold,
         }
+
+
+@contextlib.contextmanager
+def _naming(key: str, address: str) -> Iterator[None]:
+    """Turn what the system says about an address that cannot be listened on into a sentence that names the setting."""
+    try:
+        yield
+    except OSError as error:
+        # Numbers of the resolver are negative, and Python puts the address into the texts of all others.
+        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        reason = f"cannot be listened on: {cause}; stop what uses it or change {key}"
+        raise OSError(error.errno, reason, address) from None
 
 
 def changed_keys(old: Settings, new: Settings) -> list[str]:

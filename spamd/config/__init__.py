@@ -18,6 +18,7 @@ from spamd.config.sections import (
     ScoringSettings,
     Settings,
     SmtpSettings,
+    SpamcSettings,
     TrainingSettings,
 )
 from spamd.config.sources import Key, describe, misplaced_variables, origin, read_toml
@@ -31,6 +32,7 @@ __all__ = [
     "ScoringSettings",
     "Settings",
     "SmtpSettings",
+    "SpamcSettings",
     "TrainingSettings",
     "load_settings",
     "origins",

@@ -12,7 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spamd.config.sources import DELIMITER, PREFIX, Key
-from spamd.config.values import Address, Device, Folder, Hostname, Mailbox, Names, Networks, OneLine, Probability, Table
+from spamd.config.values import (
+    Address,
+    AddressOrNone,
+    Device,
+    Folder,
+    Hostname,
+    Mailbox,
+    Names,
+    Networks,
+    OneLine,
+    Probability,
+    Table,
+)
 
 SYSTEM_STATE_DIR = Path("/var/lib/spamd")
 
@@ -80,6 +92,35 @@ class SmtpSettings(_Section):
         """Refuse to promise senders a message size that never fits."""
         if value < others.data.get("max_message_bytes", 0):
             raise ValueError(f"{value} is less than smtp.max_message_bytes, so that the largest messages would wait for ever.")
+        return value
+
+
+class SpamcSettings(_Section):
+    """`[spamc]`: SpamAssassin's client protocol, a second door beside the proxy. Off by default."""
+
+    listen: AddressOrNone = ""
+    """Where spamc clients are answered: host:port, [v6]:port or unix:/path; empty is off. SpamAssassin's own port is 783."""
+    allowed_clients: Networks = ("127.0.0.0/8", "::1/128")
+    """Networks that may connect."""
+    max_message_bytes: int = Field(default=52_428_800, gt=0)
+    """Size of the largest message, also when unpacked; larger ones get an error, with which clients let mail pass."""
+    max_memory_bytes: int = Field(default=268_435_456, gt=0)
+    """Bytes of all messages held at once; past it, clients get an error."""
+    max_connections: int = Field(default=100, gt=0)
+    """Connections at once; past it, new ones wait until one ends."""
+    command_timeout_seconds: float = Field(default=30.0, gt=0)
+    """How long a client may take for its command and headers."""
+    message_timeout_seconds: float = Field(default=300.0, gt=0)
+    """How long a client may take to send its message."""
+    reply_timeout_seconds: float = Field(default=60.0, gt=0)
+    """How long a client may take to read the reply."""
+
+    @field_validator("max_memory_bytes")
+    @classmethod
+    def _holds_a_message(cls, value: int, others: ValidationInfo) -> int:
+        """Refuse to promise a message size that never fits."""
+        if value < others.data.get("max_message_bytes", 0):
+            raise ValueError(f"{value} is less than spamc.max_message_bytes, so that the largest messages would never be taken.")
         return value
 
 
@@ -196,11 +237,21 @@ class Settings(BaseSettings):
     disabled_plugins: Names = ()
     """Plugins to leave out, as `spamd-admin plugins list` calls them."""
     smtp: SmtpSettings = SmtpSettings()
+    spamc: SpamcSettings = SpamcSettings()
     scoring: ScoringSettings = ScoringSettings()
     actions: ActionSettings = ActionSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("spamc")
+    @classmethod
+    def _has_a_place_of_its_own(cls, value: SpamcSettings, others: ValidationInfo) -> SpamcSettings:
+        """Refuse two doors in one place: a second UNIX socket would silently replace the first."""
+        smtp = others.data.get("smtp")
+        if smtp and value.listen == smtp.listen and not value.listen.endswith(":0"):
+            raise ValueError(f"spamc.listen ({value.listen}) is where the proxy listens (smtp.listen); give each its own.")
+        return value
 
     @field_validator("scoring")
     @classmethod

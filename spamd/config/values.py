@@ -32,6 +32,11 @@ def _address(value: str) -> str:
     return value
 
 
+def _address_or_none(value: str) -> str:
+    """Accept an address, or nothing."""
+    return _address(value) if value else value
+
+
 def _network(value: str) -> str:
     """Accept an address or a network in CIDR notation."""
     try:
@@ -97,6 +102,7 @@ def _absolute(path: Path) -> Path:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+AddressOrNone = Annotated[str, AfterValidator(_address_or_none)]
 Device = Annotated[str, AfterValidator(_device)]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
