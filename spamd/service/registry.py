@@ -154,9 +154,9 @@ class Registry:
 
         `previous` is written first: after a crash between the two, the old checkpoint still serves.
         """
+        before = self.roles()["current"]
         # A link to a folder that is gone must not stand in the way of its own repair.
-        with contextlib.suppress(CheckpointError):
-            before = self.current()
+        if _is_checkpoint(before):
             if before == folder:
                 return
             self._point("previous", before)
@@ -170,7 +170,8 @@ class Registry:
         else:
             fresh = self.state_dir / f".{name}.new"
             fresh.unlink(missing_ok=True)
-            fresh.symlink_to(folder.relative_to(self.state_dir))
+            # The operator may have linked a checkpoint from elsewhere.
+            fresh.symlink_to(folder.relative_to(self.state_dir) if folder.is_relative_to(self.state_dir) else folder)
             fresh.replace(link)
         descriptor = os.open(self.state_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -189,9 +190,13 @@ class Registry:
         return folder
 
     def _target(self, name: str) -> Path | None:
-        """Return what a link points to, be it there or not."""
+        """Return what a link points to, be it there or not; refuse what is no link: it would pass for the shipped checkpoint."""
         link = self._link(name)
-        return self.state_dir / link.readlink() if link.is_symlink() else None
+        if link.is_symlink():
+            return self.state_dir / link.readlink()
+        if link.exists():
+            raise CheckpointError(f"{link} is no symbolic link; move it away, then `spamd-admin model promote ID`.")
+        return None
 
     def _link(self, name: str) -> Path:
         return self.state_dir / name

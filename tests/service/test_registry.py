@@ -182,3 +182,23 @@ def test_a_crash_between_the_two_links_leaves_the_old_one_serving(registry, monk
         registry.promote("2026-11-21", check=_sound)
 
     assert "2026-11-20-aaaaaa" == registry.current().name
+
+
+def test_a_checkpoint_linked_from_elsewhere_can_be_left_and_come_back(registry, tmp_path):
+    """A `current` that the operator pointed outside the state folder is remembered as it stood, and a rollback finds it."""
+    elsewhere = _store(tmp_path / "elsewhere" / "2026-11-19-dddddd", "2026-11-19-dddddd")
+    (registry.state_dir / "current").symlink_to(elsewhere)
+    registry.promote("2026-11-20", check=_sound)
+
+    assert "2026-11-20-aaaaaa" == registry.current().name
+    assert elsewhere == registry.rollback(check=_sound)
+
+
+@pytest.mark.parametrize("name", ["current", "previous"])
+def test_a_folder_where_a_link_belongs_is_refused(registry, name):
+    """A copy in the place of a link neither passes for the shipped checkpoint nor is overwritten."""
+    _store(registry.state_dir / name, "2026-11-20-aaaaaa")
+
+    for ask in (registry.roles, lambda: registry.promote("2026-11-20", check=_sound)):
+        with pytest.raises(CheckpointError, match=f"{name} is no symbolic link; move it away"):
+            ask()
