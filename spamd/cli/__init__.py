@@ -4,8 +4,10 @@ Parses nothing itself and computes nothing: it joins the commands and is the one
 on standard error and an exit code from sysexits.h. Torch and the rest of the machinery load inside the commands that need them.
 """
 
+import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
@@ -73,6 +75,7 @@ def run(program: typer.Typer) -> None:
     Args:
         program: the program; reads its arguments from the command line.
     """
+    _mend_output()
     try:
         code = program(prog_name=program.info.name, standalone_mode=False)
     except BrokenPipeError:
@@ -100,6 +103,14 @@ def run(program: typer.Typer) -> None:
     sys.exit(code if isinstance(code, int) else os.EX_OK)
 
 
+def _mend_output() -> None:
+    """Let a path be printed that the terminal's encoding lacks, and let output that was closed (`>&-`) go nowhere."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  open until the end
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _leave_quietly() -> NoReturn:
     """Leave because the reader of our output has gone (`spamd-admin score ... | head`): nobody is left to tell."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,7 +130,8 @@ def explain(error: errors.SpamdError | OSError) -> tuple[str, int]:
         # A plugin may derive a class of its own from ours.
         return str(error), next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
     code = next(code for kind, code in OS_EXIT_CODES if isinstance(error, kind))
-    return (f"{error.filename}: {error.strerror}." if error.filename else f"{error}."), code
+    reason = error.strerror or str(error)
+    return (f"{error.filename}: {reason}." if error.filename else f"{reason}."), code
 
 
 def abort(sentence: str, code: int) -> None:

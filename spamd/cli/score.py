@@ -4,6 +4,7 @@ Reads and scores in chunks, so that a thousand files load the model once and a m
 but its lines. Called by Typer.
 """
 
+import errno
 import json
 import os
 import sys
@@ -67,7 +68,7 @@ class Reader:
         """Yield the messages in the order of the paths."""
         for path in self._paths:
             if path == STDIN:
-                yield from self._readable(read_stream(cast("BufferedReader", sys.stdin.buffer), str(STDIN)))
+                yield from self._readable(_standard_input())
                 continue
             for file in self._readable(message_files(path)):
                 yield from self._readable(read_messages(file))
@@ -84,7 +85,11 @@ class Reader:
 
 def score(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.")
+        list[Path],
+        # Typer would refuse the whole call for one file that may not be read.
+        typer.Argument(
+            metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.", readable=False
+        ),
     ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a message.")] = False,
@@ -111,6 +116,13 @@ def score(
     sys.stdout.flush()
     if reader.exit_code or (exit_code and is_any_spam):
         raise typer.Exit(reader.exit_code or 1)
+
+
+def _standard_input() -> Iterator[StoredMessage]:
+    """Read what comes on standard input; where that was closed (`<&-`), it is not taken for an empty message."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
+    yield from read_stream(cast("BufferedReader", sys.stdin.buffer), str(STDIN))
 
 
 def judge(messages: Iterable[StoredMessage], engine: Scorer, threshold: float | None) -> Iterator[Judged]:

@@ -66,7 +66,8 @@ def test_errors_of_the_system_name_the_file(leave, number, code):
 
 
 def test_errors_of_the_system_without_a_file(leave):
-    """Where no file is known, the reason stands alone."""
+    """Where no file is known, the reason stands alone, without a number."""
+    assert (os.EX_IOERR, "", "error: No space left on device.\n") == leave(OSError(errno.ENOSPC, "No space left on device"))
     assert (os.EX_IOERR, "", "error: out of luck.\n") == leave(OSError("out of luck"))
 
 
@@ -128,3 +129,40 @@ def test_a_closed_pipe_is_no_failure():
         ran = subprocess.run([sys.executable, "-c", code], stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60)
 
     assert (0, b"") == (ran.returncode, ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "out", "err"),
+    [
+        ("", 0, "caf\\xe9 \\u6f22\n", ""),
+        (">&-", 0, "", ""),
+        ("<&-", os.EX_IOERR, "", "error: standard input: Bad file descriptor.\n"),
+    ],
+)
+def test_streams_that_are_poor_or_closed(tmp_path, redirection, code, out, err):
+    """A path that the output's encoding lacks is escaped, closed output goes nowhere, and closed input is told."""
+    file = tmp_path / "program.py"
+    file.write_text(
+        "import sys, typer\n"
+        "from spamd.cli import run\n"
+        "from spamd.cli.score import Reader\n"
+        "from pathlib import Path\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def command():\n"
+        "    reader = Reader([Path('-')])\n"
+        "    len(list(reader)) and sys.stdout.write('caf\\xe9 \\u6f22\\n')\n"
+        "    raise typer.Exit(reader.exit_code)\n"
+        "run(app)\n"
+    )
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" "$1" {redirection}', sys.executable, file],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        input="" if redirection != "<&-" else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (code, out, err) == (ran.returncode, ran.stdout, ran.stderr)

@@ -1,6 +1,8 @@
 """`spamd-admin score` with the tiny checkpoint."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,21 @@ def test_a_path_cannot_break_the_line(score, tmp_path):
 def test_a_faulty_setting_is_told(spamd_admin, tmp_path):
     """A settings file that is not there is exit code 78."""
     assert 78 == spamd_admin("score", "--config", tmp_path / "absent.toml", tmp_path).code
+
+
+def test_a_file_that_may_not_be_read_does_not_stop_the_others(score, tmp_path, monkeypatch):
+    """One file without permission is told with its name and exit code 77, and the next file is judged."""
+    locked, other = _write(tmp_path / "locked.eml"), _write(tmp_path / "other.eml")
+    is_readable, open_file = os.access, Path.open
+
+    def refuse(path, *arguments, **options):
+        if path == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(locked) and is_readable(path, mode))
+    monkeypatch.setattr(Path, "open", refuse)
+    ran = score(locked, other)
+
+    assert (os.EX_NOPERM, f"error: {locked}: Permission denied.\n") == (ran.code, ran.err)
+    assert ran.out.endswith(f" {other}\n")
