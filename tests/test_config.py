@@ -295,3 +295,12 @@ def test_origins_say_where_each_value_comes_from(monkeypatch, write):
 def test_settings_dump_as_json():
     """The daemon compares settings by their plain values."""
     assert "127.0.0.1:10025" == json.loads(load_settings().model_dump_json())["smtp"]["listen"]
+
+
+def test_each_door_has_its_place(write):
+    """The proxy and the door for spamc clients cannot share an address, and the second is off by default."""
+    same = write('[smtp]\nlisten = "unix:/run/x"\n[spamc]\nlisten = "unix:/run/x"\n')
+
+    assert "" == load_settings().spamc.listen
+    assert "is where the proxy listens" in faults(same)[0]
+    assert "is less than spamc.max_message_bytes" in faults(write("[spamc]\nmax_memory_bytes = 1\n"))[0]

@@ -363,3 +363,15 @@ def test_a_port_in_use_stops_the_start(spamd, settings_file, monkeypatch):
 
     assert 74 == code
     assert f"error: {address}: cannot be listened on: Address already in use; stop what uses it or change smtp.listen.\n" == err
+
+
+def test_a_second_port_in_use_stops_the_start(spamd, settings_file, monkeypatch):
+    """Where spamc clients cannot be listened for, the daemon does not start either, and the sentence names that setting."""
+    monkeypatch.setattr(daemon, "load_engine", lambda *_: FakeEngine())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:{1}".format(*taken.getsockname())
+        settings_file.write_text(settings_file.read_text() + f'[spamc]\nlisten = "{address}"\n')
+        code, err = spamd("--config", settings_file)
+
+    assert 74 == code
+    assert f"error: {address}: cannot be listened on: Address already in use; stop what uses it or change spamc.listen.\n" == err

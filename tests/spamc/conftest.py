@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 from smtp_peers import FixedJudge
+from spamc_peers import connect
 
 from spamd.config import SpamcSettings
 from spamd.spamc.server import start_spamc
@@ -26,14 +27,6 @@ async def start():
     yield start_one
     for door in doors:
         await door.close()
-
-
-async def connect(address):
-    """Open a connection."""
-    if address.startswith("unix:"):
-        return await asyncio.open_unix_connection(address.removeprefix("unix:"))
-    host, _, port = address.rpartition(":")
-    return await asyncio.open_connection(host.strip("[]"), int(port))
 
 
 @pytest.fixture
