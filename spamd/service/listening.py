@@ -2,12 +2,14 @@
 
 Knows no protocol and keeps no session. Called by `smtp.server` and `spamc.server`.
 
-Security: listens where the settings say, and opens no connection of its own.
+Security: listens where the settings say, and opens no connection, save to see whether a UNIX socket in its way is still served.
 """
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Callable, Iterable
@@ -22,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 RETRY_SECONDS = 0.5
+PROBE_SECONDS = 1.0
 HOSTNAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -64,13 +67,34 @@ async def open_listeners(address: str) -> list[socket.socket]:
 
 
 def _unix_listener(path: Path) -> socket.socket:
-    """Open a UNIX socket in the place of one that a former run left behind."""
+    """Open a UNIX socket in the place of one that a former run left behind, but never of one that serves."""
     if path.is_socket():
+        if _is_served(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        # Python gives no number where the path is longer than such addresses may be.
+        raise OSError(error.errno or errno.ENAMETOOLONG, error.strerror or str(error), str(path)) from None
     listener.listen(BACKLOG)
     return listener
+
+
+def _is_served(path: Path) -> bool:
+    """Tell whether somebody listens on a UNIX socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            # A full backlog, or no permission to ask: somebody else's, in case of doubt.
+            return True
+    return True
 
 
 def address_of(listener: socket.socket) -> str:
