@@ -42,3 +42,14 @@ def test_a_missing_file_is_told(spamd_admin, tmp_path):
     ran = spamd_admin("config", "check", "--config", tmp_path / "absent.toml")
 
     assert (78, f"error: {tmp_path}/absent.toml: cannot be read: No such file or directory.\n") == (ran.code, ran.err)
+
+
+def test_a_circle_is_told(spamd_admin, tmp_path):
+    """Settings with which the daemon would refuse to start, for mail would come back to it, are not called ok."""
+    file = tmp_path / "spamd.toml"
+    file.write_text('[smtp]\nlisten = "127.0.0.1:20025"\nnext_hop = "127.0.0.1:20025"\n')
+
+    ran = spamd_admin("config", "check", "--config", file)
+
+    assert (78, "") == (ran.code, ran.out)
+    assert "is where spamd itself listens" in ran.err
