@@ -135,7 +135,9 @@ def refuse_early(registry: Registry, json_file: Path | None) -> None:
     Raises:
         OSError: there is none.
     """
-    registry.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+    if not registry.checkpoints_dir.is_dir():
+        registry.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        registry.checkpoints_dir.chmod(0o755)  # whatever the umask: another user's daemon reads what is trained here
     for folder in (registry.checkpoints_dir, *([json_file.absolute().parent] if json_file else [])):
         if not os.access(folder, os.W_OK | os.X_OK):
             number = errno.EACCES if folder.is_dir() else errno.ENOENT

@@ -36,6 +36,9 @@ MAX_CONNECTIONS = 6
 PAUSE_SECONDS = 1.0
 """Before a connection is opened again."""
 
+FOLDER_MODE, FILE_MODE = 0o755, 0o644
+"""Whatever the umask: root fetches, and another user's daemon must read."""
+
 _CHUNK_BYTES = 1 << 20
 _MEGABYTE = 10**6
 
@@ -120,7 +123,10 @@ def fetch_weights(name: str, folder: Path, *, endpoint: str = ENDPOINT, progress
         raise FetchError(f"{endpoint!r} is no address to fetch from; it must begin with https:// or http://.")
     target = folder / name
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        for place in (folder, target):
+            if not place.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+                place.chmod(FOLDER_MODE)
         with _locked(target):
             _fetch_vocabulary(target, endpoint)
             _fetch(WEIGHTS[name], target / "model.safetensors", endpoint, progress or (lambda _done, _total: None))
@@ -275,4 +281,5 @@ def _finish(draft: Path, file: Path) -> None:
     """Bring a complete file to the disk and give it its final name."""
     with draft.open("rb") as content:
         os.fsync(content.fileno())
+    draft.chmod(FILE_MODE)
     draft.replace(file)

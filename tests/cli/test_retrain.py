@@ -13,6 +13,7 @@ from checkpoints import damage
 from safetensors.torch import load_file, save_file
 from teaching import write_folder
 
+from spamd.cli.retrain import refuse_early
 from spamd.model import checkpoint
 from spamd.model.gpt2 import PUBLISHED
 from spamd.model.weights import TRANSPOSED
@@ -326,3 +327,15 @@ def test_published_weights_are_not_stored_again(retrain, registry, published):
         assert ("gpt2", True) == (card.base.name, card.base.sha256 is not None)
         assert stored
         assert all(name.startswith(("trunk.h.1.", "trunk.ln_f.", "head.")) for name in stored)
+
+
+def test_the_folder_of_checkpoints_is_open_to_the_daemon(tmp_path):
+    """Under a strict umask, too, the folder that a first training makes may be entered by the daemon's user."""
+    registry = Registry(tmp_path / "state")
+    before = os.umask(0o077)
+    try:
+        refuse_early(registry, None)
+    finally:
+        os.umask(before)
+
+    assert 0o755 == registry.checkpoints_dir.stat().st_mode & 0o777

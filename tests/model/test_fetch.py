@@ -66,6 +66,18 @@ def test_model_and_vocabulary_arrive(hub: Hub, tmp_path: Path) -> None:
     assert sorted(seen) == seen
 
 
+def test_another_user_may_read_what_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Under a strict umask, too, folders and files of published weights are there for the daemon's user to read."""
+    before = os.umask(0o077)
+    try:
+        folder = fetch_weights("gpt2", tmp_path / "weights", endpoint=hub.url)
+    finally:
+        os.umask(before)
+
+    assert [0o755, 0o755] == [path.stat().st_mode & 0o777 for path in (folder.parent, folder)]
+    assert {0o644} == {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
 def test_what_is_here_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
     """A second call checks the files and asks for nothing."""
     fetch_weights("gpt2", tmp_path, endpoint=hub.url)
