@@ -235,7 +235,9 @@ def tuning(parts: splits.Split, trunk: GPT2, tokenizer: Tokenizer, options: argp
     validation = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
     recipe = Recipe("none", freezing.none, epochs=options.epochs, batch_size=32, learning_rate=6e-4, seed=SEED, cache_bytes=0)
     print(f"tuning: {len(train_part.sequences):,} messages, {sum(train_part.lengths):,} tokens an epoch", flush=True)
-    with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bfloat16):
+    kind = torch.device(options.device).type
+    # Without the cache: it would hold on to the weights of the first step.
+    with torch.autocast(kind, torch.bfloat16, enabled=options.bfloat16, cache_enabled=False):
         training = train(classifier, train_part, tokenise(validation, tokenizer, TUNING_TOKENS), recipe, display)
     # What ships has half the digits: calibrate and judge what ships.
     classifier.to("cpu").half().float()
