@@ -1,0 +1,107 @@
+"""The README is true: its tree, its hooks, its plugin, its commands and its links are checked against the code."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from spamd import cli
+from spamd.cli.config.layout import table
+from spamd.hooks import specs
+from spamd.hooks.manager import load_plugins
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HOOKS = sorted(name for name in vars(specs) if name.startswith("spamd_"))
+
+
+def between(marker: str) -> str:
+    """Return the README's text between two markers."""
+    match = re.search(rf"<!-- {marker} -->\n(.*?)<!-- /{marker} -->", README, re.DOTALL)
+    assert match, f"README.md has no {marker} markers"
+    return match.group(1)
+
+
+def listed_files() -> list[str]:
+    """Return the paths that the README's tree names."""
+    return [line.split()[0] for line in between("tree").splitlines() if line.strip() and not line.startswith("```")]
+
+
+def test_tree_lists_every_module() -> None:
+    """The README's tree names each module of the package once, and no other."""
+    modules = {str(file.relative_to(ROOT)) for file in (ROOT / "spamd").rglob("*.py")}
+    modules -= {path for path in modules if path.endswith("__init__.py") and path not in listed_files()}
+    listed = [path for path in listed_files() if path.startswith("spamd/") and path.endswith(".py")]
+
+    assert sorted(modules) == sorted(listed)
+
+
+def test_tree_names_only_what_exists() -> None:
+    """Every path in the README's tree exists."""
+    assert [] == [path for path in listed_files() if not (ROOT / path).exists()]
+
+
+def test_tree_lists_the_top_level() -> None:
+    """Whatever lies at the top of the repository stands in the README's tree."""
+    hidden = {".git", ".venv", ".gitignore", ".gitattributes"}
+    top = {file.name for file in ROOT.iterdir()} - hidden
+    top -= {name for name in top if name.endswith("_cache") or name in {"__pycache__", ".hypothesis", "build", "dist"}}
+    listed = {path.split("/")[0] for path in listed_files()}
+
+    assert set() == top - listed
+
+
+def test_settings_table_is_the_settings() -> None:
+    """The README's table of settings is the one that the settings themselves make."""
+    assert table().strip() == between("settings").strip()
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hooks_are_documented(name: str) -> None:
+    """Each hook has a section in the README, headed by its signature."""
+    arguments = ", ".join(inspect.signature(getattr(specs, name)).parameters)
+
+    assert f"### `{name}({arguments})`\n" in README
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hook_contracts_are_complete(name: str) -> None:
+    """Each hook's docstring says when it is called, what it returns, how it merges and fails, and has an example."""
+    contract = inspect.getdoc(getattr(specs, name))
+    example = re.search(r"Example: (\S+)", contract)
+
+    assert [] == [word for word in ("Called:", "Returns:", "Merging:", "Errors:") if word not in contract]
+    assert (ROOT / example.group(1)).exists()
+
+
+def test_plugin_of_the_readme_runs(tmp_path: Path) -> None:
+    """The plugin that the README shows works as a file dropped in."""
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    (tmp_path / "biases.py").write_text(code)
+    policy = load_plugins(drop_in_folder=tmp_path, use_entry_points=False).freezing_policies["biases-only"]
+
+    assert ["h.0.bias", "head.weight"] == policy(["h.0.weight", "h.0.bias", "head.weight"], 0)
+
+
+def test_commands_of_the_readme_exist() -> None:
+    """Each `spamd-admin` command that the README names is one."""
+    root = get_command(cli.app)
+    named = set(
+        re.findall(r"spamd-admin ([a-z]+)(?: ([a-z]+))?", README.replace("spamd-admin model\nfetch", "spamd-admin model fetch"))
+    )
+    unknown = []
+    for first, second in named:
+        command = root.commands.get(first)
+        if command is None or (hasattr(command, "commands") and second and second not in command.commands):
+            unknown.append(f"{first} {second}")
+
+    assert [] == unknown
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """Each relative link of the README leads to a file."""
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+
+    assert [] == [link for link in links if not (ROOT / link).exists()]
