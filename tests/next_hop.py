@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -91,6 +92,9 @@ class NextHop:
         path: a UNIX socket to listen on instead of a free port on 127.0.0.1.
         is_lenient: whether it takes a bare CR or LF around a dot for the end of a message, as some do.
         dot_seconds: how long it thinks before it answers a message.
+        tls: its certificate; STARTTLS is announced, and obeyed.
+        is_implicit: whether TLS is spoken from the first byte instead.
+        behind_starttls: what it sends in plain text behind its answer to STARTTLS, as somebody in between might.
         address: where it listens, in the form that settings take.
         messages: what was stored, in order.
         commands: every command line of every connection, in order of arrival.
@@ -104,6 +108,9 @@ class NextHop:
     path: str = ""
     is_lenient: bool = False
     dot_seconds: float = 0.0
+    tls: ssl.SSLContext | None = None
+    is_implicit: bool = False
+    behind_starttls: bytes = b""
     address: str = ""
     messages: list[StoredMessage] = field(default_factory=list)
     commands: list[bytes] = field(default_factory=list)
@@ -133,7 +140,9 @@ class NextHop:
 
     async def listen(self) -> None:
         """Begin to accept; to be called by hand where the fault `refuse` at `connect` held it back."""
-        self._server = await asyncio.start_server(self._converse, sock=self._socket, limit=MAX_BYTES, backlog=1000)
+        self._server = await asyncio.start_server(
+            self._converse, sock=self._socket, limit=MAX_BYTES, backlog=1000, ssl=self.tls if self.is_implicit else None
+        )
 
     def strike(self, stage: Stage) -> FaultKind | None:
         """Say what goes wrong at this stage, this time."""
@@ -149,9 +158,9 @@ class NextHop:
         try:
             await _Conversation(self, reader, writer, self.num_connections).run()
             writer.close()
-        except (ConnectionError, EOFError, asyncio.CancelledError):
+        except (OSError, EOFError, asyncio.CancelledError):
             writer.transport.abort()
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             await writer.wait_closed()
 
 
@@ -216,7 +225,8 @@ class _Conversation:
                 reply = await action(line) if action else b"500 5.5.2 unknown command"
             elif stage == "RSET":
                 self.reset()
-            await self.write(reply)
+            if reply:
+                await self.write(reply)
         return stage != "QUIT"
 
     async def on_ehlo(self, line: bytes) -> bytes:
@@ -226,8 +236,17 @@ class _Conversation:
             return b"250 next-hop.test"
         if verb != (b"LHLO" if self.next_hop.protocol == "lmtp" else b"EHLO"):
             return b"500 5.5.1 wrong protocol"
-        *lines, last = b"next-hop.test", *self.next_hop.extensions
+        offers_tls = self.next_hop.tls and not self.next_hop.is_implicit and not self.writer.get_extra_info("sslcontext")
+        *lines, last = b"next-hop.test", *[b"STARTTLS"] * bool(offers_tls), *self.next_hop.extensions
         return b"".join(b"250-" + text + b"\r\n" for text in lines) + b"250 " + last
+
+    async def on_starttls(self, _line: bytes) -> bytes:
+        """Go over to TLS; the greeting begins anew, without a word of ours."""
+        if not self.next_hop.tls:
+            return b"502 5.5.1 no TLS here"
+        await self.write(b"220 2.0.0 go ahead" + self.next_hop.behind_starttls)
+        await self.writer.start_tls(self.next_hop.tls)
+        return b""
 
     async def on_xforward(self, line: bytes) -> bytes:
         """Remember what is known about the original client."""

@@ -304,3 +304,23 @@ def test_each_door_has_its_place(write):
     assert "" == load_settings().spamc.listen
     assert "is where the proxy listens" in faults(same)[0]
     assert "is less than spamc.max_message_bytes" in faults(write("[spamc]\nmax_memory_bytes = 1\n"))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('state_dir = ""', "state_dir: '' is no path"),
+        ('state_dir = "/a\\u0000b"', "is no path"),
+        ('plugins_dir = " "', "plugins_dir: ' ' is no path"),
+        ('[smtp]\nlisten = "unix:/a\\u0000b"', "is no path of a UNIX socket"),
+        ('[smtp]\nlisten = "unix:/run/"', "is no path of a UNIX socket"),
+        (f'[smtp]\nnext_hop = "unix:/{"x" * 107}"', "of at most 107 bytes"),
+        ('[smtp]\nnext_hop_tls_ca = ""', "smtp.next_hop_tls_ca: '' is no path"),
+        ('[smtp]\nnext_hop = "unix:/run/mail"\nnext_hop_tls = "starttls"', "of no use on a UNIX socket"),
+    ],
+)
+def test_paths_are_paths(write, text, reason):
+    """What names no file is refused: it would mean the folder of whoever starts spamd, or fail when mail comes."""
+    (fault,) = faults(write(text))
+
+    assert reason in fault

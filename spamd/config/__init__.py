@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from spamd.config.doors import SmtpSettings, SpamcSettings
 from spamd.config.sections import (
     KEYS,
     ActionSettings,
@@ -17,8 +18,6 @@ from spamd.config.sections import (
     ModelSettings,
     ScoringSettings,
     Settings,
-    SmtpSettings,
-    SpamcSettings,
     TrainingSettings,
 )
 from spamd.config.sources import Key, describe, misplaced_variables, origin, read_toml

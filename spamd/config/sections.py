@@ -1,4 +1,4 @@
-"""Every setting with its type, its default and its description, section by section.
+"""Every setting with its type, its default and its description, section by section; `[smtp]` and `[spamc]` stand in `doors`.
 
 The string below each setting is its description, which `spamd-admin config show` prints. Rules between settings stand here too,
 each with the setting that it refuses. Reads no file: `load_settings` in the package does.
@@ -8,23 +8,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from spamd.config.base import Section
+from spamd.config.doors import SmtpSettings, SpamcSettings
 from spamd.config.sources import DELIMITER, PREFIX, Key
-from spamd.config.values import (
-    Address,
-    AddressOrNone,
-    Device,
-    Folder,
-    Hostname,
-    Mailbox,
-    Names,
-    Networks,
-    OneLine,
-    Probability,
-    Table,
-)
+from spamd.config.values import Device, Folder, Mailbox, Names, OneLine, Probability, Table
 
 SYSTEM_STATE_DIR = Path("/var/lib/spamd")
 
@@ -32,99 +22,7 @@ SENDERS_WAIT_SECONDS = 600
 """How long senders wait for the reply to the final dot before they try again (RFC 5321, section 4.5.3.2.6)."""
 
 
-class _Section(BaseModel):
-    """A table of the file; unknown keys are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
-    )
-
-
-class SmtpSettings(_Section):
-    """`[smtp]`: where we listen, where mail goes on to, and the limits between."""
-
-    listen: Address = "127.0.0.1:10025"
-    """Where the proxy listens: host:port, [v6]:port or unix:/path."""
-    next_hop: Address = "127.0.0.1:10026"
-    """Where mail goes on to: host:port, [v6]:port or unix:/path."""
-    next_hop_protocol: Literal["smtp", "lmtp"] = "smtp"
-    """What the next hop speaks, `smtp` or `lmtp`; with `lmtp`, one recipient a transaction."""
-    hostname: Hostname = ""
-    """Our name in greetings and header fields; empty takes the machine's."""
-    allowed_clients: Networks = ("127.0.0.0/8", "::1/128")
-    """Networks that may connect; an open proxy is an open relay."""
-    bare_newlines: Literal["normalise", "refuse"] = "normalise"
-    """What is done with a lone CR or LF in a message: `normalise` or `refuse`."""
-    max_message_bytes: int = Field(default=52_428_800, gt=0)
-    """Size of the largest message; larger ones are refused with 552."""
-    max_memory_bytes: int = Field(default=536_870_912, gt=0)
-    """Bytes of all messages held at once; past it, senders are told to come back (452)."""
-    max_connections: int = Field(default=100, gt=0)
-    """Connections at once; past it, new ones wait until one ends."""
-    max_connections_per_client: int = Field(default=100, gt=0)
-    """Connections at once from one address."""
-    max_hops: int = Field(default=50, gt=0)
-    """Received fields from which a message is taken to go in circles (554)."""
-    command_timeout_seconds: float = Field(default=300.0, gt=0)
-    """How long a client may be silent between commands."""
-    data_timeout_seconds: float = Field(default=60.0, gt=0)
-    """How long a client may be silent inside a message."""
-    next_hop_connect_timeout_seconds: float = Field(default=5.0, gt=0)
-    """How long connecting to the next hop may take."""
-    next_hop_command_timeout_seconds: float = Field(default=30.0, gt=0)
-    """How long the next hop may take to answer a command."""
-    next_hop_dot_timeout_seconds: float = Field(default=300.0, gt=0)
-    """How long the next hop may take to answer the final dot."""
-    drain_timeout_seconds: float = Field(default=30.0, gt=0)
-    """How long sessions may go on after SIGTERM."""
-
-    @field_validator("next_hop")
-    @classmethod
-    def _leads_on(cls, value: str, others: ValidationInfo) -> str:
-        """Refuse a next hop that is spelt as our own address; the daemon resolves names and looks again."""
-        if value == others.data.get("listen") and not value.endswith(":0"):
-            raise ValueError(f"{value!r} is where spamd itself listens (smtp.listen), so that mail would go in circles.")
-        return value
-
-    @field_validator("max_memory_bytes")
-    @classmethod
-    def _holds_a_message(cls, value: int, others: ValidationInfo) -> int:
-        """Refuse to promise senders a message size that never fits."""
-        if value < others.data.get("max_message_bytes", 0):
-            raise ValueError(f"{value} is less than smtp.max_message_bytes, so that the largest messages would wait for ever.")
-        return value
-
-
-class SpamcSettings(_Section):
-    """`[spamc]`: SpamAssassin's client protocol, a second door beside the proxy. Off by default."""
-
-    listen: AddressOrNone = ""
-    """Where spamc clients are answered: host:port, [v6]:port or unix:/path; empty is off. SpamAssassin's own port is 783."""
-    allowed_clients: Networks = ("127.0.0.0/8", "::1/128")
-    """Networks that may connect."""
-    max_message_bytes: int = Field(default=52_428_800, gt=0)
-    """Size of the largest message, also when unpacked; larger ones get an error, with which clients let mail pass."""
-    max_memory_bytes: int = Field(default=268_435_456, gt=0)
-    """Bytes of all messages held at once; past it, clients get an error."""
-    max_connections: int = Field(default=100, gt=0)
-    """Connections at once; past it, new ones wait until one ends."""
-    command_timeout_seconds: float = Field(default=30.0, gt=0)
-    """How long a client may take for its command and headers."""
-    message_timeout_seconds: float = Field(default=300.0, gt=0)
-    """How long a client may take to send its message."""
-    reply_timeout_seconds: float = Field(default=60.0, gt=0)
-    """How long a client may take to read the reply."""
-
-    @field_validator("max_memory_bytes")
-    @classmethod
-    def _holds_a_message(cls, value: int, others: ValidationInfo) -> int:
-        """Refuse to promise a message size that never fits."""
-        if value < others.data.get("max_message_bytes", 0):
-            raise ValueError(f"{value} is less than spamc.max_message_bytes, so that the largest messages would never be taken.")
-        return value
-
-
-class ScoringSettings(_Section):
+class ScoringSettings(Section):
     """`[scoring]`: how messages are scored, and what happens when they cannot be."""
 
     device: Device = "auto"
@@ -143,7 +41,7 @@ class ScoringSettings(_Section):
     """Messages that may wait to be scored; more go without a verdict, as `on_failure` says."""
 
 
-class ActionSettings(_Section):
+class ActionSettings(Section):
     """`[actions]`: what is done with spam beyond tagging it. All off by default."""
 
     subject_tag: OneLine = Field(default="", max_length=60)
@@ -169,7 +67,7 @@ class ActionSettings(_Section):
         return value
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """`[model]`: what `retrain` builds on; a stored checkpoint carries its own."""
 
     base: str = "current"
@@ -182,7 +80,7 @@ class ModelSettings(_Section):
     """Tokens of a message that the model reads; the middle of longer ones is left out."""
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """`[training]`: defaults of `spamd-admin retrain`."""
 
     freeze: str = "last-block"
@@ -201,7 +99,7 @@ class TrainingSettings(_Section):
     """Share of ham that the threshold may cost."""
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """`[log]`: structured lines on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -288,7 +186,7 @@ def _keys() -> tuple[Key, ...]:
     """Every key, in the order of the classes above: first those above all sections, then section by section."""
     found: list[Key] = []
     for name, field in Settings.model_fields.items():
-        if isinstance(field.default, _Section):
+        if isinstance(field.default, Section):
             found += [(name, key) for key in type(field.default).model_fields]
         else:
             found.append((name,))

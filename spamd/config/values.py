@@ -14,12 +14,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 MAX_PORT = 65_535
+MAX_UNIX_PATH_BYTES = 107
 
 
 def _address(value: str) -> str:
     """Accept `host:port`, `[v6]:port` and `unix:/path`."""
     if value.startswith("unix:/"):
-        return value
+        return _unix_address(value)
     host, _, port = value.rpartition(":")
     try:
         if host.startswith("["):
@@ -29,6 +30,14 @@ def _address(value: str) -> str:
         is_fit = False
     if not is_fit:
         raise ValueError(f"{value!r} is no address; write host:port, [v6]:port or unix:/path.")
+    return value
+
+
+def _unix_address(value: str) -> str:
+    """Accept a path that a UNIX socket can have."""
+    path = value.removeprefix("unix:")
+    if "\0" in path or path.endswith("/") or len(path.encode()) > MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"{value!r} is no path of a UNIX socket; write unix:/path of at most {MAX_UNIX_PATH_BYTES} bytes.")
     return value
 
 
@@ -96,6 +105,13 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _path(value: Any) -> Any:
+    """Refuse what names no file or folder: an empty text would silently mean the folder that spamd was started in."""
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError(f"{value!r} is no path; write an absolute one, or leave the setting out.")
+    return value
+
+
 def _absolute(path: Path) -> Path:
     """Resolve `~` and relative paths, which would mean something else to a daemon started elsewhere."""
     return path.expanduser().absolute()
@@ -104,7 +120,8 @@ def _absolute(path: Path) -> Path:
 Address = Annotated[str, AfterValidator(_address)]
 AddressOrNone = Annotated[str, AfterValidator(_address_or_none)]
 Device = Annotated[str, AfterValidator(_device)]
-Folder = Annotated[Path, AfterValidator(_absolute)]
+File = Annotated[Path, BeforeValidator(_path), AfterValidator(_absolute)]
+Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(_absolute)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 Network = Annotated[str, AfterValidator(_network)]

@@ -10,12 +10,14 @@ unasked ends the connection, and a message that could end early on the wire is n
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from spamd.errors import RelayError
 from spamd.smtp.replies import MAX_REPLY_LINES, Reply
+from spamd.smtp.tls import encrypted
 from spamd.smtp.wire import CRLF, END
 
 MAX_REPLY_BYTES = 65_536
@@ -62,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._arrived = bytearray()
         self._is_paused = False
         self._is_in_message = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -111,8 +113,18 @@ class Connection(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
-    async def greet(self, verb: bytes, hostname: str) -> None:
-        """Take the greeting and learn the capabilities.
+    async def greet(self) -> None:
+        """Take the greeting.
+
+        Raises:
+            RelayError: the next hop does not want to talk to us.
+        """
+        greeting = await self.read_reply("our connection", self._timeouts.command_seconds)
+        if not greeting.is_positive:
+            raise self.failure(f"refused our connection with {greeting.code}; look into its log", greeting)
+
+    async def introduce(self, verb: bytes, hostname: str) -> None:
+        """Say who we are and learn the capabilities.
 
         Args:
             verb: EHLO or LHLO.
@@ -121,13 +133,26 @@ class Connection(asyncio.Protocol):
         Raises:
             RelayError: the next hop does not want to talk to us.
         """
-        greeting = await self.read_reply("our connection", self._timeouts.command_seconds)
-        if not greeting.is_positive:
-            raise self.failure(f"refused our connection with {greeting.code}; look into its log", greeting)
         reply = await self.command(verb + b" " + hostname.encode("ascii", "replace"))
         if not reply.is_positive:
             raise self.failure(f"refused {verb.decode()} with {reply.code}; check smtp.next_hop_protocol", reply)
         self.capabilities = _capabilities(reply)
+
+    async def encrypt(self, context: ssl.SSLContext, name: str) -> None:
+        """Encrypt from here on; what was learnt in plain text is forgotten (RFC 3207, section 4.2).
+
+        Args:
+            context: says whom to trust.
+            name: the name that the next hop's certificate must bear.
+
+        Raises:
+            RelayError: more came in plain text than the answer to STARTTLS; somebody in between may have put it there.
+            OSError: no encryption came about; nothing may be sent any more.
+        """
+        if self._arrived or self._transport is None:
+            raise self.failure("said more than its answer to STARTTLS")
+        self.capabilities = {}
+        self._transport = await encrypted(self._transport, self, context, seconds=self._timeouts.command_seconds, name=name)
 
     async def command(self, line: bytes) -> Reply:
         """Send one command and wait for its reply.
@@ -188,14 +213,12 @@ class Connection(asyncio.Protocol):
         Raises:
             RelayError: it did not come or makes no sense; the connection is closed then.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                while (reply := self._take_reply(stage)) is None:
-                    if self.is_lost:
-                        raise self.failure(f"closed the connection before it answered {stage}")
-                    await self._change()
-        except TimeoutError:
-            raise self.failure(f"did not answer {stage} within {seconds:g} s; check that it is not overloaded") from None
+        deadline = asyncio.get_running_loop().time() + seconds
+        while (reply := self._take_reply(stage)) is None:
+            if self.is_lost:
+                raise self.failure(f"closed the connection before it answered {stage}")
+            if not await self._change(deadline):
+                raise self.failure(f"did not answer {stage} within {seconds:g} s; check that it is not overloaded")
         self.idle_since = asyncio.get_running_loop().time()
         return reply
 
@@ -214,12 +237,10 @@ class Connection(asyncio.Protocol):
 
     async def _drain(self) -> None:
         """Wait until there is room to write on, or something else happened."""
-        try:
-            async with asyncio.timeout(self._timeouts.command_seconds):
-                while self._is_paused and not self.is_lost and not self._arrived:
-                    await self._change()
-        except TimeoutError:
-            raise self.failure(f"read nothing of a message for {self._timeouts.command_seconds:g} s") from None
+        deadline = asyncio.get_running_loop().time() + self._timeouts.command_seconds
+        while self._is_paused and not self.is_lost and not self._arrived:
+            if not await self._change(deadline):
+                raise self.failure(f"read nothing of a message for {self._timeouts.command_seconds:g} s")
 
     async def _refused_early(self) -> Reply:
         """Take a refusal that came in the middle of a message; anything but a refusal makes no sense there."""
@@ -244,18 +265,30 @@ class Connection(asyncio.Protocol):
                 return Reply(int(match[1]), CRLF.join(lines))
         return None
 
-    async def _change(self) -> None:
-        """Wait until something happens to the connection."""
-        self._waiter = asyncio.get_running_loop().create_future()
+    async def _change(self, deadline: float) -> bool:
+        """Wait until something happens to the connection; tells whether it did before the deadline, on the loop's clock.
+
+        A timer of our own and not `asyncio.timeout`, which costs more than the rest of the waiting.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
+        timer = loop.call_at(deadline, self._expire)
         try:
-            await self._waiter
+            return await waiter
         finally:
+            timer.cancel()
             self._waiter = None
 
     def _wake(self) -> None:
         """Wake whoever waits."""
         if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(True)
+
+    def _expire(self) -> None:
+        """Wake whoever waits, in vain."""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(False)
 
 
 def _capabilities(reply: Reply) -> dict[str, str]:

@@ -18,9 +18,10 @@ from spamd.service.judge import MessageJudge
 from spamd.service.listening import accept_for_ever, address_of, open_listeners, own_hostname
 from spamd.smtp.handler import MessageHandler, Policy
 from spamd.smtp.limits import Admission, Memory
-from spamd.smtp.next_hop import NextHop
+from spamd.smtp.next_hop import NextHop, Tls
 from spamd.smtp.relay import Timeouts
 from spamd.smtp.session import FilterSMTP
+from spamd.smtp.tls import next_hop_context
 
 __all__ = ["FilterSMTP", "Proxy", "start_proxy"]
 
@@ -48,7 +49,7 @@ async def start_proxy(
         The proxy, which accepts mail already.
 
     Raises:
-        ConfigError: no name was set for us, and the machine's cannot be used.
+        ConfigError: no name was set for us, and the machine's cannot be used; or a file for TLS cannot.
         OSError: the address cannot be listened on.
     """
     actions = actions or ActionSettings()
@@ -66,8 +67,9 @@ async def start_proxy(
         bare_newlines=settings.bare_newlines,
         max_hops=settings.max_hops,
     )
+    tls = _next_hop_tls(settings)
     listeners = list(sockets) if sockets else await open_listeners(settings.listen)
-    return Proxy(settings, hostname, MessageHandler(judge, policy), listeners)
+    return Proxy(settings, hostname, MessageHandler(judge, policy), listeners, tls=tls)
 
 
 class Proxy:
@@ -78,12 +80,21 @@ class Proxy:
         hostname: our name.
         handler: takes the messages.
         listeners: sockets to accept on; closed with the proxy.
+        tls: how connections to the next hop are encrypted; None leaves them plain.
 
     Attributes:
         addresses: where it listens, in the form that settings take.
     """
 
-    def __init__(self, settings: SmtpSettings, hostname: str, handler: MessageHandler, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        settings: SmtpSettings,
+        hostname: str,
+        handler: MessageHandler,
+        listeners: list[socket.socket],
+        *,
+        tls: Tls | None = None,
+    ) -> None:
         self.addresses = [address_of(listener) for listener in listeners]
         self._settings = settings
         self._hostname = hostname
@@ -98,6 +109,7 @@ class Proxy:
                 command_seconds=settings.next_hop_command_timeout_seconds,
                 dot_seconds=settings.next_hop_dot_timeout_seconds,
             ),
+            tls=tls,
         )
         self._admission = Admission(settings.allowed_clients, settings.max_connections_per_client)
         self._memory = Memory(settings.max_memory_bytes)
@@ -169,6 +181,14 @@ class Proxy:
         """Forget a session."""
         self._sessions.discard(session)
         self._has_room.set()
+
+
+def _next_hop_tls(settings: SmtpSettings) -> Tls | None:
+    """Say how connections to the next hop are encrypted."""
+    if settings.next_hop_tls == "off":
+        return None
+    context = next_hop_context(ca=settings.next_hop_tls_ca, check=settings.next_hop_tls_check)
+    return Tls(context, settings.next_hop_tls_name, is_implicit=settings.next_hop_tls == "implicit")
 
 
 def _instance(hostname: str, listen: str) -> str:
