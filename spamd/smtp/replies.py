@@ -50,10 +50,14 @@ class Reply:
 
     def clean(self) -> "Reply":
         """Return it fit to be passed on: printable ASCII alone, the code and the division into lines unchanged."""
+        if not self.wire.translate(None, _FINE):
+            return self
         return Reply(self.code, b"\r\n".join(line.translate(_PRINTABLE) for line in self.wire.split(b"\r\n")))
 
 
 _PRINTABLE = bytes(value if 32 <= value < 127 else ord("?") for value in range(256))  # noqa: PLR2004  printable ASCII
+
+_FINE = bytes(range(32, 127))
 
 # Commands.
 OK = Reply.of("250 2.0.0 OK")

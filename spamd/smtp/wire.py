@@ -135,9 +135,11 @@ def stuff(message: bytes) -> bytes:
 
 
 def has_bare_newline(wire: bytes) -> bool:
-    """Tell whether a CR or LF stands outside CRLF."""
-    num_lines = wire.count(CRLF)
-    return wire.count(b"\n") != num_lines or wire.count(b"\r") != num_lines
+    """Tell whether a CR or LF stands outside CRLF.
+
+    Single bytes are found several times as fast as pairs: without CRs, and with one before each LF, it is the same or it is not.
+    """
+    return wire != wire.replace(b"\r", b"").replace(b"\n", CRLF)
 
 
 def normalise(wire: bytes) -> bytes:
