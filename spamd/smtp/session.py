@@ -113,12 +113,16 @@ class FilterSMTP(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: a client is there."""
         super().connection_made(transport)
-        self._wire = WireReader(self._reader)
+        self._wire = WireReader(cast("asyncio.Transport", transport))
         self.client = client_of(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio: the client says something."""
+        self._wire.feed(data)
 
     def eof_received(self) -> bool:
         """Asyncio: the client will send no more. It may still wait for our reply, as Exim does after an early QUIT."""
-        asyncio.StreamReaderProtocol.eof_received(self)
+        self._wire.feed_eof()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -126,6 +130,7 @@ class FilterSMTP(SMTP):
         if self._timeout_handle:
             self._timeout_handle.cancel()
         asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self._wire.feed_eof()
         self.transport = None
         if self.task and not self._transaction.is_committed:
             self.task.cancel()

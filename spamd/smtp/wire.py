@@ -1,6 +1,6 @@
 """Bytes as they stand on the wire: lines, messages, dot-stuffing and line ends.
 
-Reads command lines and whole messages from a stream with memory and time bounded, and converts between wire form (dot-stuffed,
+Cuts command lines and whole messages off what comes, with memory and time bounded, and converts between wire form (dot-stuffed,
 without the terminating dot) and the message itself. Knows no command and decides nothing. Called by `session` and `handler`.
 
 Security: everything read here is hostile. A line may have no end, a message may be 30 MiB of empty lines or come byte by byte; no
@@ -8,11 +8,15 @@ work here grows faster than its input, and only CRLF dot CRLF ends a message (SM
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 
 CRLF = b"\r\n"
 END = b"\r\n.\r\n"
 CHUNK_BYTES = 65_536
+MAX_UNREAD_BYTES = 2 * CHUNK_BYTES
+"""A client that has sent so much more than anybody wanted to read is read no further until somebody does."""
+
 MIN_BYTES_PER_SECOND = 500
 """A message that comes more slowly on the average is given up, as Postfix does (smtpd_min_data_rate)."""
 
@@ -26,20 +30,37 @@ class NoEnd(ValueError):  # noqa: N818
 
 
 class WireReader:
-    """Takes lines and messages off a stream.
+    """Takes lines and messages off what a client sends.
+
+    Its protocol feeds it; while nobody wants more, a client that sends on is left waiting.
 
     Args:
-        stream: what the client sends.
+        transport: paused and resumed.
     """
 
-    def __init__(self, stream: asyncio.StreamReader) -> None:
-        self._stream = stream
+    def __init__(self, transport: asyncio.ReadTransport) -> None:
+        self._transport = transport
         self._pending = bytearray()
+        self._max_pending = MAX_UNREAD_BYTES
+        self._has_ended = False
+        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def has_pending(self) -> bool:
         """Whether something was read that nobody has taken yet."""
         return bool(self._pending)
+
+    def feed(self, some: bytes) -> None:
+        """Take what came."""
+        self._pending += some
+        self._wake()
+        if len(self._pending) > self._max_pending:
+            self._transport.pause_reading()
+
+    def feed_eof(self) -> None:
+        """Take note that no more will come."""
+        self._has_ended = True
+        self._wake()
 
     async def read_line(self, limit: int) -> bytes:
         """Read one command line.
@@ -60,7 +81,7 @@ class WireReader:
                 is_too_long = True
                 self._pending.clear()
             searched = len(self._pending)
-            self._pending += await self._read_some()
+            await self._more()
         line = bytes(self._pending[: newline + 1])
         del self._pending[: newline + 1]
         if is_too_long or len(line) > limit:
@@ -83,14 +104,14 @@ class WireReader:
             NoEnd: it was not kept, and did not end.
             EOFError: the client left in the middle of it.
         """
+        message, num_new = self._pending, len(self._pending)
+        started, num_read, num_dropped, searched, is_kept = asyncio.get_running_loop().time(), 0, 0, 0, True
         # The CRLF of the DATA command counts: an empty message is a lone dot, whose CRLF in front is that one.
-        message, num_new = bytearray(CRLF) + self._pending, len(self._pending)
-        started, num_read, num_dropped, is_kept = asyncio.get_running_loop().time(), 0, 0, True
-        self._pending.clear()
+        message[:0] = CRLF
         while True:
             num_read += num_new
             is_kept = is_kept and keep(num_new)
-            end = message.find(END, max(0, len(message) - num_new - len(END)))
+            end = message.find(END, searched)
             if end >= 0:
                 break
             if not is_kept:
@@ -98,15 +119,13 @@ class WireReader:
                 del message[: -len(END)]
             if num_dropped > max_dropped_bytes:
                 raise NoEnd
-            async with asyncio.timeout_at(self._deadline(started, num_read, stall_seconds)):
-                some = await self._read_some()
-            message += some
-            num_new = len(some)
-        self._pending += message[end + len(END) :]
-        if not is_kept:
-            return None
-        del message[end + len(CRLF) :], message[: len(CRLF)]
-        return bytes(message)
+            searched = max(0, len(message) - len(END))
+            num_new = await self._more(self._deadline(started, num_read, stall_seconds))
+        with memoryview(message) as view:
+            wire = bytes(view[len(CRLF) : end + len(CRLF)]) if is_kept else None
+        del message[: end + len(END)]
+        self._max_pending = len(message) + MAX_UNREAD_BYTES
+        return wire
 
     @staticmethod
     def _deadline(started: float, num_read: int, stall_seconds: float) -> float:
@@ -114,12 +133,40 @@ class WireReader:
         now = asyncio.get_running_loop().time()
         return min(now, started + num_read / MIN_BYTES_PER_SECOND) + stall_seconds
 
-    async def _read_some(self) -> bytes:
-        """Read what there is, at least one byte."""
-        some = await self._stream.read(CHUNK_BYTES)
-        if not some:
-            raise EOFError
-        return some
+    async def _more(self, deadline: float = float("inf")) -> int:
+        """Wait for at least one byte more; returns how many came.
+
+        Raises:
+            TimeoutError: none did by the deadline, on the loop's clock.
+            EOFError: none will.
+        """
+        loop, num_before = asyncio.get_running_loop(), len(self._pending)
+        self._max_pending = num_before + MAX_UNREAD_BYTES
+        while len(self._pending) == num_before:
+            if self._has_ended:
+                raise EOFError
+            if loop.time() >= deadline:
+                raise TimeoutError
+            self._transport.resume_reading()
+            await self._change(deadline)
+        return len(self._pending) - num_before
+
+    async def _change(self, deadline: float) -> None:
+        """Wait until something comes, the end comes, or the deadline."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_at(deadline, self._wake) if math.isfinite(deadline) else None
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        """Wake whoever waits."""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def unstuff(wire: bytes) -> bytes:

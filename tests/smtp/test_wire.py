@@ -1,24 +1,50 @@
 """Lines and messages on the wire."""
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spamd.smtp.wire import END, LineTooLong, NoEnd, WireReader, has_bare_newline, normalise, stuff, unstuff
+from spamd.smtp.wire import (
+    END,
+    MAX_UNREAD_BYTES,
+    LineTooLong,
+    NoEnd,
+    WireReader,
+    has_bare_newline,
+    normalise,
+    stuff,
+    unstuff,
+)
 
 HOSTILE = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"a", b"\0", b"..", b"\r\n.\r\n"]), max_size=20).map(b"".join)
 
 
+@dataclass
+class Flow:
+    """A transport that only remembers whether it is paused."""
+
+    is_paused: bool = False
+
+    def pause_reading(self):
+        """Pause."""
+        self.is_paused = True
+
+    def resume_reading(self):
+        """Resume."""
+        self.is_paused = False
+
+
 def reader_of(*chunks, is_over=True):
-    """A reader on a stream that holds these chunks."""
-    stream = asyncio.StreamReader()
+    """A reader that was fed these chunks."""
+    reader = WireReader(Flow())
     for chunk in chunks:
-        stream.feed_data(chunk)
+        reader.feed(chunk)
     if is_over:
-        stream.feed_eof()
-    return WireReader(stream)
+        reader.feed_eof()
+    return reader
 
 
 async def message_of(reader, keep=lambda _: True, stall_seconds=5.0, max_dropped_bytes=1_000_000):
@@ -53,12 +79,11 @@ def test_chunks_do_not_matter(content, size):
     wire = stuff(content.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n")
 
     async def read():
-        stream = asyncio.StreamReader()
-        reader = WireReader(stream)
+        reader = WireReader(Flow())
         task = asyncio.ensure_future(message_of(reader))
         sent = wire + b".\r\nNOOP\r\n"
         for start in range(0, len(sent), size):
-            stream.feed_data(sent[start : start + size])
+            reader.feed(sent[start : start + size])
             await asyncio.sleep(0)
         return await task, await reader.read_line(100)
 
@@ -134,13 +159,34 @@ async def test_stalled_messages_are_given_up():
 
 async def test_dribbled_messages_are_given_up():
     """A client that sends a byte now and then does not hold its place for ever: there is a least rate."""
-    stream = asyncio.StreamReader()
-    task = asyncio.ensure_future(message_of(WireReader(stream), stall_seconds=0.1))
+    reader = WireReader(Flow())
+    task = asyncio.ensure_future(message_of(reader, stall_seconds=0.1))
     started = asyncio.get_running_loop().time()
     while not task.done():
-        stream.feed_data(b"x")
+        reader.feed(b"x")
         await asyncio.sleep(0.01)
 
     with pytest.raises(TimeoutError):
         await task
     assert 0.5 > asyncio.get_running_loop().time() - started
+
+
+async def test_clients_that_send_on_unasked_wait():
+    """While nobody wants to read, little is taken in; a reader that wants more gets it, and one in a message is not stopped."""
+    flow = Flow()
+    reader = WireReader(flow)
+    reader.feed(b"NOOP\r\n" + b"x" * MAX_UNREAD_BYTES)
+    seen = [flow.is_paused]
+    await reader.read_line(100)
+    reading = asyncio.ensure_future(message_of(reader))
+    await asyncio.sleep(0)
+    seen.append(flow.is_paused)
+    for _ in range(5):
+        reader.feed(b"x" * MAX_UNREAD_BYTES)
+        await asyncio.sleep(0)
+        seen.append(flow.is_paused)
+    reader.feed(b"\r\n.\r\n" + b"y" * (2 * MAX_UNREAD_BYTES))
+
+    assert [True, *[False] * 6] == seen
+    assert 6 * MAX_UNREAD_BYTES + 2 == len(await reading)
+    assert flow.is_paused
