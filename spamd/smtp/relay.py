@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from spamd.errors import RelayError
+from spamd.smtp.bell import Bell
 from spamd.smtp.replies import MAX_REPLY_LINES, Reply
 from spamd.smtp.tls import encrypted
 from spamd.smtp.wire import CRLF, END
@@ -64,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._arrived = bytearray()
         self._is_paused = False
         self._is_in_message = False
-        self._waiter: asyncio.Future[bool] | None = None
+        self._bell = Bell()
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -81,13 +82,14 @@ class Connection(asyncio.Protocol):
         self._arrived += data
         if len(self._arrived) > MAX_REPLY_BYTES:
             self.abort()
-        self._wake()
+        self._bell.ring()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Asyncio: it is over, because of an end of file or an error."""
         self.was_closed = not self.is_lost
         self.is_lost = True
-        self._wake()
+        self._bell.close()
+        self._bell.ring()
 
     def pause_writing(self) -> None:
         """Asyncio: the other side reads more slowly than we write."""
@@ -96,7 +98,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Asyncio: there is room again."""
         self._is_paused = False
-        self._wake()
+        self._bell.ring()
 
     def close(self) -> None:
         """Say goodbye and close, or close at once within a message, where a command would be content."""
@@ -217,7 +219,7 @@ class Connection(asyncio.Protocol):
         while (reply := self._take_reply(stage)) is None:
             if self.is_lost:
                 raise self.failure(f"closed the connection before it answered {stage}")
-            if not await self._change(deadline):
+            if not await self._bell.wait(deadline):
                 raise self.failure(f"did not answer {stage} within {seconds:g} s; check that it is not overloaded")
         self.idle_since = asyncio.get_running_loop().time()
         return reply
@@ -239,7 +241,7 @@ class Connection(asyncio.Protocol):
         """Wait until there is room to write on, or something else happened."""
         deadline = asyncio.get_running_loop().time() + self._timeouts.command_seconds
         while self._is_paused and not self.is_lost and not self._arrived:
-            if not await self._change(deadline):
+            if not await self._bell.wait(deadline):
                 raise self.failure(f"read nothing of a message for {self._timeouts.command_seconds:g} s")
 
     async def _refused_early(self) -> Reply:
@@ -264,31 +266,6 @@ class Connection(asyncio.Protocol):
                 del self._arrived[:start]
                 return Reply(int(match[1]), CRLF.join(lines))
         return None
-
-    async def _change(self, deadline: float) -> bool:
-        """Wait until something happens to the connection; tells whether it did before the deadline, on the loop's clock.
-
-        A timer of our own and not `asyncio.timeout`, which costs more than the rest of the waiting.
-        """
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiter = waiter
-        timer = loop.call_at(deadline, self._expire)
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
-
-    def _wake(self) -> None:
-        """Wake whoever waits."""
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(True)
-
-    def _expire(self) -> None:
-        """Wake whoever waits, in vain."""
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(False)
 
 
 def _capabilities(reply: Reply) -> dict[str, str]:

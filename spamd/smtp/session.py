@@ -81,6 +81,7 @@ class FilterSMTP(SMTP):
         self._commands = Commands(hostname, next_hop, settings.max_message_bytes)
         self._transaction = self._commands.transaction
         self._num_errors = 0
+        self._patience_ends = 0.0
         self._is_busy = False
         self._is_ending = False
         self._is_dismissed = False
@@ -135,10 +136,19 @@ class FilterSMTP(SMTP):
         if self.task and not self._transaction.is_committed:
             self.task.cancel()
 
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Give the client time again; a timer that runs already is let run and looks again when it fires."""
+        self._patience_ends = self.loop.time() + (duration or self._timeout_duration)
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_at(self._patience_ends, self._timeout_cb)
+
     def _timeout_cb(self) -> None:
-        """The timer: the client said nothing, or read nothing, for too long."""
+        """The timer: perhaps the client said nothing, or read nothing, for too long."""
+        self._timeout_handle = None
         if self._is_busy:
             self._reset_timeout()
+        elif self.loop.time() < self._patience_ends:
+            self._timeout_handle = self.loop.call_at(self._patience_ends, self._timeout_cb)
         else:
             self._say_goodbye(replies.IDLE)
 

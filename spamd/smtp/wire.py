@@ -11,6 +11,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from spamd.smtp.bell import Bell
+
 CRLF = b"\r\n"
 END = b"\r\n.\r\n"
 CHUNK_BYTES = 65_536
@@ -43,7 +45,7 @@ class WireReader:
         self._pending = bytearray()
         self._max_pending = MAX_UNREAD_BYTES
         self._has_ended = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._bell = Bell()
 
     @property
     def has_pending(self) -> bool:
@@ -53,14 +55,14 @@ class WireReader:
     def feed(self, some: bytes) -> None:
         """Take what came."""
         self._pending += some
-        self._wake()
+        self._bell.ring()
         if len(self._pending) > self._max_pending:
             self._transport.pause_reading()
 
     def feed_eof(self) -> None:
         """Take note that no more will come."""
         self._has_ended = True
-        self._wake()
+        self._bell.ring()
 
     async def read_line(self, limit: int) -> bytes:
         """Read one command line.
@@ -133,40 +135,22 @@ class WireReader:
         now = asyncio.get_running_loop().time()
         return min(now, started + num_read / MIN_BYTES_PER_SECOND) + stall_seconds
 
-    async def _more(self, deadline: float = float("inf")) -> int:
+    async def _more(self, deadline: float = math.inf) -> int:
         """Wait for at least one byte more; returns how many came.
 
         Raises:
             TimeoutError: none did by the deadline, on the loop's clock.
             EOFError: none will.
         """
-        loop, num_before = asyncio.get_running_loop(), len(self._pending)
+        num_before = len(self._pending)
         self._max_pending = num_before + MAX_UNREAD_BYTES
         while len(self._pending) == num_before:
             if self._has_ended:
                 raise EOFError
-            if loop.time() >= deadline:
-                raise TimeoutError
             self._transport.resume_reading()
-            await self._change(deadline)
+            if not await self._bell.wait(deadline):
+                raise TimeoutError
         return len(self._pending) - num_before
-
-    async def _change(self, deadline: float) -> None:
-        """Wait until something comes, the end comes, or the deadline."""
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_at(deadline, self._wake) if math.isfinite(deadline) else None
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if timer:
-                timer.cancel()
-
-    def _wake(self) -> None:
-        """Wake whoever waits."""
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 def unstuff(wire: bytes) -> bytes:
