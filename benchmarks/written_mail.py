@@ -95,6 +95,9 @@ def build(message: WrittenMessage) -> bytes:
         mail.add_alternative(_html(message), subtype="html", charset=charset, cte=encoding)
     for content_type, name in message.attachments:
         maintype, _, subtype = content_type.partition("/")
+        if maintype in ("message", "multipart"):
+            # What stands in these would have to be messages itself.
+            maintype, subtype = "application", "octet-stream"
         mail.add_attachment(
             draw.randbytes(draw.randint(200, 900)), maintype=maintype, subtype=subtype or "octet-stream", filename=name
         )
