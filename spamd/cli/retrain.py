@@ -1,35 +1,36 @@
 """`spamd-admin retrain`: train a candidate on the operator's mail, judge it, promote it if it is not worse.
 
-Chooses what to start from and what to compare with, prints, and switches; the work is done in `spamd.training`. Exit codes: 0
-where the candidate was promoted, or was not to be; 1 where it was judged worse and only stored; else those of the error. Called
-by Typer.
+Takes options, prints, and switches; what they name is opened in `candidate`, and the work is done in `spamd.training`. Exit
+codes: 0 where the candidate was promoted, or was not to be; 1 where it was judged worse and only stored; else those of the
+error. Called by Typer.
 """
 
 import errno
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spamd.cli.candidate import WORK, Wishes, train_candidate
 from spamd.cli.model.promote import HOW_TO_RELOAD, check_checkpoint
 from spamd.config import Settings, load_settings
-from spamd.errors import CheckpointError
-from spamd.service.registry import CARD, Registry
+from spamd.service.registry import Registry
 
 if TYPE_CHECKING:
-    import torch
-
-    from spamd.hooks.manager import Plugins
-    from spamd.training.gathering import Mail
-    from spamd.training.progress import Display
-    from spamd.training.retraining import Current, Outcome
-    from spamd.training.starts import Start
+    from spamd.training.retraining import Outcome
 
 EXIT_WORSE = 1
+
+
+def _parse_pad(text: str) -> str:
+    """Refuse what is neither none, longest nor a number of tokens."""
+    if text not in {"none", "longest"} and not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"{text!r} is neither none, longest nor a number of tokens.")
+    return text
 
 
 def retrain(
@@ -52,11 +53,38 @@ def retrain(
         str | None, typer.Option(metavar="NAME", help="Classification head; another than the base's starts anew.")
     ] = None,
     freeze: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What trains: last-block, last-two-blocks, head-only, none, or a plugin's.")
+        str | None,
+        typer.Option(metavar="NAME", help="What trains: last-block, last-two-blocks, head-only, none, lora, a plugin's."),
     ] = None,
+    lora_rank: Annotated[int, typer.Option(min=1, help="With --freeze lora: rank of the adapters.")] = 16,
+    lora_alpha: Annotated[float, typer.Option(min=1e-3, help="With --freeze lora: they weigh alpha / rank.")] = 16.0,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Take only the sizes of the base, and weights that know nothing.")
+    ] = False,
+    no_causal_mask: Annotated[
+        bool, typer.Option("--no-causal-mask", help="Let every token read every other one. For comparison.")
+    ] = False,
+    pad: Annotated[
+        str,
+        typer.Option(
+            metavar="none|longest|TOKENS",
+            callback=_parse_pad,
+            help="Fill messages up with <|endoftext|> that is read like text, as the reference does. For comparison.",
+        ),
+    ] = "none",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training mail.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Messages a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Messages computed at once.")] = None,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
     learning_rate: Annotated[float | None, typer.Option(min=1e-12, max=10.0, help="Learning rate at its highest.")] = None,
+    schedule: Annotated[
+        Literal["linear", "constant"], typer.Option(help="Of the learning rate: falling to zero, or as in the reference.")
+    ] = "linear",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of multiplications; auto: bfloat16 where it is native.")
+    ] = "auto",
+    patience: Annotated[
+        int, typer.Option(min=0, help="Stop after so many epochs without a better validation loss; 0: never.")
+    ] = 0,
     seed: Annotated[
         int | None, typer.Option(help="Decides what is held out, the batches, and the weights of a new head.")
     ] = None,
@@ -67,6 +95,21 @@ def retrain(
     balance: Annotated[
         bool, typer.Option("--balance", help="Draw as many ham as there are spam, or the other way round.")
     ] = False,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Let each label weigh the same in the loss; leaves no mail out.")
+    ] = False,
+    spam_share: Annotated[
+        float | None, typer.Option(min=1e-4, max=0.9999, help="Share of spam that probabilities expect; else the mail's.")
+    ] = None,
+    split: Annotated[
+        Literal["text-hash", "shuffle"], typer.Option(help="How mail is held out; shuffle: as the reference, with copies.")
+    ] = "text-hash",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from where the same command was killed; begin where there is nothing.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Train in so many processes of this machine; for several machines see torchrun.")
+    ] = 1,
     promote: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Let the candidate serve if it is not worse, or only store it.")
     ] = True,
@@ -76,6 +119,8 @@ def retrain(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
 ) -> None:
     """Train on labelled mail, compare with the current checkpoint on held-out mail, and promote if it is not worse."""
+    if processes > 1:
+        _share_the_work(processes)
     settings = override(
         load_settings(config),
         model={"base": base, "head": head},
@@ -91,11 +136,31 @@ def retrain(
     )
     registry = Registry(settings.state_dir)
     refuse_early(registry, json_file)
-    outcome, mail = train_candidate(
-        settings, registry, datasets, max_tokens=max_tokens, is_balanced=balance, must_compare=promote and not force
+    wishes = Wishes(
+        datasets,
+        max_tokens=max_tokens,
+        is_balanced=balance,
+        is_weighted=class_weights,
+        spam_share=spam_share,
+        split=split,
+        pad="longest" if pad == "longest" else 0 if pad == "none" else int(pad),
+        lora_rank=lora_rank,
+        lora_alpha=lora_alpha,
+        is_causal=not no_causal_mask,
+        is_random=random_weights,
+        accumulate=accumulate,
+        schedule=schedule,
+        precision=precision,
+        patience=patience,
+        is_resumed=resume,
     )
+    trained = train_candidate(settings, registry, wishes, must_compare=promote and not force)
+    if trained is None:
+        return
+    outcome, mail = trained
 
     from spamd.training.account import as_json, table
+    from spamd.training.retraining import clear_state
 
     typer.echo(table(outcome, mail), nl=False)
     for warning in outcome.warnings:
@@ -108,8 +173,17 @@ def retrain(
     if json_file:
         values = as_json(outcome, mail, is_promoted=is_promoted)
         json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    clear_state(settings.state_dir / WORK)
     if promote and not is_promoted:
         raise typer.Exit(EXIT_WORSE)
+
+
+def _share_the_work(processes: int) -> None:
+    """Run this very command in several processes, and leave as they do; return where this is one of them."""
+    from spamd.training.launching import is_launched, launch
+
+    if not is_launched():
+        raise typer.Exit(launch(processes, sys.argv[1:]))
 
 
 def override(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
@@ -142,152 +216,6 @@ def refuse_early(registry: Registry, json_file: Path | None) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             number = errno.EACCES if folder.is_dir() else errno.ENOENT
             raise OSError(number, os.strerror(number), str(folder))
-
-
-def train_candidate(
-    settings: Settings,
-    registry: Registry,
-    datasets: Sequence[str],
-    *,
-    max_tokens: int | None,
-    is_balanced: bool,
-    must_compare: bool,
-) -> "tuple[Outcome, Mail]":
-    """Load what is needed, read the mail, and train.
-
-    Args:
-        settings: those of this call.
-        registry: the checkpoints.
-        datasets: as the operator named them.
-        max_tokens: what the operator asked for, or None.
-        is_balanced: whether labels are to be balanced.
-        must_compare: whether a current checkpoint that cannot be loaded stops the training.
-
-    Returns:
-        What came of it, and the mail.
-    """
-    from spamd.hooks.manager import load_plugins, lookup
-    from spamd.inference.devices import choose_device, set_threads
-    from spamd.training.gathering import gather, open_source
-    from spamd.training.progress import show_on
-    from spamd.training.retraining import Plan, choose_max_tokens
-    from spamd.training.retraining import retrain as train
-    from spamd.training.trainer import Recipe
-
-    plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins)
-    wanted = settings.training
-    policy = lookup(plugins.freezing_policies, "freezing policy", wanted.freeze)
-    sources = [open_source(spec, lambda name: lookup(plugins.datasets, "dataset", name)) for spec in datasets]
-    device = choose_device(settings.scoring.device)
-    set_threads(settings.scoring.threads)
-    start = find_start(settings, registry, plugins)
-    recipe = Recipe(
-        wanted.freeze,
-        policy,
-        epochs=wanted.epochs,
-        batch_size=wanted.batch_size,
-        learning_rate=wanted.learning_rate,
-        weight_decay=wanted.weight_decay,
-        seed=wanted.seed,
-    )
-    plan = Plan(recipe, choose_max_tokens(max_tokens, settings.model.max_tokens, start), wanted.max_ham_lost, is_balanced)
-    with show_on(sys.stderr) as display:
-        mail = gather(sources, seed=wanted.seed, balance=is_balanced, display=display)
-        current = ask_current(settings, registry, plugins, mail, must_compare=must_compare, device=device, display=display)
-        outcome = train(
-            start,
-            mail,
-            plan,
-            current=current,
-            checkpoints_dir=registry.checkpoints_dir,
-            weights_dir=_weights_dir(settings),
-            device=device,
-            display=display,
-        )
-    return outcome, mail
-
-
-def find_start(settings: Settings, registry: Registry, plugins: "Plugins") -> "Start":
-    """Open what the operator wants to start from, with the head that is wanted.
-
-    Raises:
-        UnknownNameError: nobody registered the head.
-        CheckpointError: there is no such checkpoint, its weights are missing, or it is damaged.
-    """
-    from spamd.hooks.manager import lookup
-    from spamd.model.checkpoint import HeadNote
-    from spamd.model.gpt2 import PUBLISHED
-    from spamd.training.starts import start_from_checkpoint, start_from_published
-
-    base, name, seed = settings.model.base, settings.model.head, settings.training.seed
-    lookup(plugins.heads, "head", name)
-    head = HeadNote(name=name, options=settings.model.head_options, plugin=plugins.owners["head", name])
-    if base in PUBLISHED:
-        return start_from_published(base, plugins.heads, head, seed=seed, weights_dir=_weights_dir(settings))
-    match base:
-        case "current":
-            folder = registry.current()
-        case "mini":
-            folder = registry.shipped
-        case _:
-            folder = registry.locate(base)
-    return start_from_checkpoint(folder, plugins.heads, head, seed=seed, weights_dir=_weights_dir(settings))
-
-
-def ask_current(
-    settings: Settings,
-    registry: Registry,
-    plugins: "Plugins",
-    mail: "Mail",
-    *,
-    must_compare: bool,
-    device: "torch.device",
-    display: "Display",
-) -> "Current | None":
-    """Let the checkpoint that serves score the held-out mail.
-
-    Args:
-        settings: those of this call.
-        registry: knows which one serves.
-        plugins: the heads on offer.
-        mail: holds the held-out mail.
-        must_compare: whether a checkpoint that cannot be loaded is an error.
-        device: where to compute.
-        display: told of each message.
-
-    Returns:
-        Its answer; None where nothing serves yet, or where it cannot be loaded and need not be.
-
-    Raises:
-        CheckpointError: it cannot be loaded.
-    """
-    from spamd.training.judging import answer_of
-    from spamd.training.retraining import Current
-
-    try:
-        folder = registry.current()
-        if folder == registry.shipped and not (folder / CARD).is_file():
-            return None
-        card, answer = answer_of(
-            folder,
-            plugins.heads,
-            mail.parts.test,
-            weights_dir=_weights_dir(settings),
-            device=device,
-            seed=settings.training.seed,
-            display=display,
-        )
-    except CheckpointError as error:
-        if must_compare:
-            raise CheckpointError(f"{error} The candidate could not be compared with it; --force promotes without.") from error
-        display.say(f"Not compared with the current checkpoint: {error}")
-        return None
-    return Current(card, answer)
-
-
-def _weights_dir(settings: Settings) -> Path:
-    """Say where `model fetch` puts published weights."""
-    return settings.state_dir / "weights"
 
 
 def _conclude(outcome: "Outcome", *, is_promoted: bool) -> str:

@@ -50,6 +50,18 @@ class HeadNote(_Part):
     plugin: str = f"spamd {__version__}"
 
 
+class LoraNote(_Part):
+    """Low-rank adapters that are stored beside the weights they change (Hu et al. 2021, arXiv 2106.09685).
+
+    Attributes:
+        rank: of each adapter.
+        alpha: an adapter's output is multiplied by alpha / rank.
+    """
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=16.0, gt=0.0)
+
+
 class CheckpointCard(_Part):
     """The card of a checkpoint.
 
@@ -64,6 +76,9 @@ class CheckpointCard(_Part):
         class_names: of the logits, in order.
         text_version: of the text that it was trained on; another text is refused.
         max_tokens: length budget of one message.
+        pad_to: tokens that every message is filled up to with `<|endoftext|>`, which the model then reads like text; 0 for
+            none, as it should be: the reference recipe does it, and its verdicts depend on it.
+        lora: the adapters, or None where there are none; loading joins them with the weights.
         splitting: name of the pattern that splits text before it is tokenised.
         vocabulary_sha256: of `vocabulary.tiktoken`.
         weights_sha256: of `model.safetensors`.
@@ -86,6 +101,8 @@ class CheckpointCard(_Part):
     class_names: tuple[str, ...] = CLASS_NAMES
     text_version: int
     max_tokens: int = Field(gt=0)
+    pad_to: int = Field(default=0, ge=0)
+    lora: LoraNote | None = None
     splitting: Literal["gpt2"] = SPLITTING
     vocabulary_sha256: str = ""
     weights_sha256: str = ""

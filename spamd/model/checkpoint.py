@@ -3,6 +3,7 @@
     <id>/checkpoint.json        the card, see `card`
     <id>/model.safetensors      weights; of a trunk that builds on published weights only what training changed
     <id>/vocabulary.tiktoken    the vocabulary
+    <id>/training.json          where it was trained here: the curves
 
 Numbers and text only, no pickle: reading a checkpoint runs nothing that it brings along. Whatever does not fit is one
 CheckpointError. Which checkpoint serves is decided in `service.registry`, and nothing here downloads. Called by `training`
@@ -11,13 +12,9 @@ CheckpointError. Which checkpoint serves is decided in `service.registry`, and n
 Security: a folder is trusted to be what its owner wants to run, not to be undamaged or made for this version.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +27,12 @@ from torch import Tensor
 
 from spamd.errors import CheckpointError
 from spamd.interfaces import Head, HeadFactory
-from spamd.model.card import CLASS_NAMES, FORMAT, BaseNote, CheckpointCard, HeadNote
+from spamd.model.card import CLASS_NAMES, FORMAT, BaseNote, CheckpointCard, HeadNote, LoraNote
 from spamd.model.checksum import sha256_of
 from spamd.model.classifier import Classifier
+from spamd.model.drafts import FILE_MODE, FOLDER_MODE, draft_folder, to_disk
 from spamd.model.gpt2 import GPT2
+from spamd.model.lora import attach, merge
 from spamd.model.tokenizer import Tokenizer
 from spamd.model.weights import load_published, published_file
 
@@ -44,6 +43,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointCard",
     "HeadNote",
+    "LoraNote",
     "load_checkpoint",
     "read_card",
     "save_checkpoint",
@@ -53,9 +53,6 @@ DEFAULT_FOLDER = Path(__file__).parent / "default"
 """The checkpoint that ships with spamd."""
 
 CARD, WEIGHTS, VOCABULARY = "checkpoint.json", "model.safetensors", "vocabulary.tiktoken"
-
-FOLDER_MODE, FILE_MODE = 0o755, 0o644
-"""Whatever the umask: root trains, and another user's daemon must read. The state folder above says who gets this far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +121,15 @@ def load_checkpoint(
     tokenizer = _load_tokenizer(folder, card)
     with torch.device("meta"):
         trunk = GPT2(card.trunk)
+        if card.lora:
+            attach(trunk, card.lora.rank, card.lora.alpha)
     classifier = Classifier(trunk, _make_head(folder, card, heads))
     tensors = _load_weights(folder, card)
-    if card.base.sha256 and any(f"trunk.{name}" not in tensors for name in trunk.state_dict()):
+    if card.base.sha256 and any(name not in tensors for name in classifier.state_dict()):
         tensors = _load_base(folder, card, weights_dir) | tensors
     _check_tensors(folder / WEIGHTS, tensors, classifier)
     classifier.load_state_dict(tensors, assign=True)
+    merge(classifier.trunk)
     return Checkpoint(card, classifier.eval(), tokenizer)
 
 
@@ -141,6 +141,7 @@ def save_checkpoint(
     *,
     weights_dir: Path | None = None,
     is_float16: bool = False,
+    notes: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a checkpoint; it is there whole, under its final name, or not at all.
 
@@ -151,6 +152,7 @@ def save_checkpoint(
         card: everything else; id, creation time and checksums are filled in here.
         weights_dir: where published weights lie; needed where `card.base.sha256` is set, since only what differs is stored.
         is_float16: store half of the bytes and half of the digits; loading gives float32 either way.
+        notes: further files for people and reports, name -> content; loading ignores them.
 
     Returns:
         The new folder, named after the id: today's date and six hexadecimal digits of the content. Where the very same content
@@ -173,26 +175,14 @@ def save_checkpoint(
     if is_float16:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     try:
-        with _draft_folder(parent) as draft:
+        with draft_folder(parent) as draft:
+            for name, content in (notes or {}).items():
+                (draft / name).write_bytes(content)
             return _write(draft, tensors, tokenizer, card)
     except SafetensorError as error:
         raise CheckpointError(f"{parent}: the checkpoint cannot be written: {error}.") from None
     except OSError as error:
         raise CheckpointError(f"{parent}: the checkpoint cannot be written: {error.strerror}.") from None
-
-
-@contextlib.contextmanager
-def _draft_folder(parent: Path) -> Iterator[Path]:
-    """Give a hidden folder beside the final one; whatever is left of it goes away."""
-    if not parent.is_dir():
-        parent.mkdir(parents=True, exist_ok=True)
-        parent.chmod(FOLDER_MODE)
-    draft = parent / f".draft-{secrets.token_hex(8)}"
-    draft.mkdir()
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(draft: Path, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, card: CheckpointCard) -> Path:
@@ -205,30 +195,21 @@ def _write(draft: Path, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, car
     digest = hashlib.sha256(card.model_dump_json().encode()).hexdigest()
     card = card.model_copy(update={"id": f"{now:%Y-%m-%d}-{digest[:6]}", "created": now.isoformat(timespec="seconds")})
     (draft / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    for path in (draft / WEIGHTS, draft / VOCABULARY, draft / CARD):
+    for path in draft.iterdir():
         path.chmod(FILE_MODE)
-        _to_disk(path)
+        to_disk(path)
     draft.chmod(FOLDER_MODE)
-    _to_disk(draft)
+    to_disk(draft)
     folder = draft.parent / card.id
     if not folder.exists():
         draft.rename(folder)
-        _to_disk(folder.parent)
+        to_disk(folder.parent)
     return folder
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _load_tokenizer(folder: Path, card: CheckpointCard) -> Tokenizer:
     """Read the vocabulary and check that it is the one that the card names."""
-    tokenizer = Tokenizer.from_file(folder / VOCABULARY)
+    tokenizer = Tokenizer.from_file(folder / VOCABULARY, pad_to=card.pad_to)
     if tokenizer.sha256 != card.vocabulary_sha256:
         raise CheckpointError(
             f"{folder / VOCABULARY}: is not the vocabulary of this checkpoint: its sha256 is {tokenizer.sha256}."

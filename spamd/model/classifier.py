@@ -50,7 +50,7 @@ class Classifier(nn.Module):
         Returns:
             Logits, (B, C) float32. They do not depend on the padding.
         """
-        return self.from_block(self.trunk.hidden_before(ids, 0), 0, lengths)
+        return self.from_block(self.trunk.hidden_before(ids, 0, lengths), 0, lengths)
 
     def from_block(self, hidden: Tensor, block: int, lengths: Tensor) -> Tensor:
         """Compute class logits from what `trunk.hidden_before` gave, so that a frozen lower part is run once.

@@ -6,7 +6,7 @@ and so do weights on disk (`weights`, `checkpoint`) and text (`tokenizer`). Call
 
 What is unusual:
 - Sequences are padded on the right. A causal model never looks ahead, so padding needs no mask: what stands in it is garbage
-  that no real position reads.
+  that no real position reads. With `is_causal=False` every position reads every other, and lengths hide the padding.
 - A reader that needs one position only (`reads="last"`) gets it for less: the last block computes keys and values of every
   token, but the query and the MLP of the last real token alone.
 - The network runs in two parts (`hidden_before`, `from_block`), so that the output of a frozen lower part can be kept.
@@ -43,6 +43,7 @@ class GPT2Config:
         n_layer: blocks.
         n_head: attention heads in each block.
         layer_norm_epsilon: added to the variance in each norm.
+        is_causal: whether a position reads only what stands before it, as published; False is for comparison.
     """
 
     vocab_size: int = 50257
@@ -51,6 +52,7 @@ class GPT2Config:
     n_layer: int = 12
     n_head: int = 12
     layer_norm_epsilon: float = 1e-5
+    is_causal: bool = True
 
     def __post_init__(self) -> None:
         """Refuse sizes of which no network can be built."""
@@ -68,23 +70,25 @@ PUBLISHED = {
 
 
 class Attention(nn.Module):
-    """Causal self-attention with several heads."""
+    """Self-attention with several heads."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.n_head = config.n_head
+        self.is_causal = config.is_causal
         # Query, key and value projections in one matrix, in this order.
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Attend at every position: (B, T, D) -> (B, T, D)."""
+    def forward(self, hidden: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Attend at every position: (B, T, D) and, unless causal, which keys may be read, (B, 1, 1, T) -> (B, T, D)."""
         query, key, value = self.c_attn(hidden).chunk(3, dim=-1)  # each (B, T, D)
         mixed = functional.scaled_dot_product_attention(
             self._split(query),  # (B, H, T, K)
             self._split(key),  # (B, H, T, K)
             self._split(value),  # (B, H, T, K)
-            is_causal=True,
+            attn_mask=visible,
+            is_causal=self.is_causal,
         )
         return cast("Tensor", self.c_proj(self._join(mixed)))  # (B, T, D)
 
@@ -99,9 +103,8 @@ class Attention(nn.Module):
             What `forward` would give there, (B, 1, D).
         """
         width = hidden.shape[-1]
-        weight, bias = self.c_attn.weight, self.c_attn.bias  # (3 D, D), (3 D,)
-        query = functional.linear(_pick(hidden, positions), weight[:width], bias[:width])  # (B, 1, D)
-        key, value = functional.linear(hidden, weight[width:], bias[width:]).chunk(2, dim=-1)  # each (B, T, D)
+        query = project(self.c_attn, _pick(hidden, positions), slice(width))  # (B, 1, D)
+        key, value = project(self.c_attn, hidden, slice(width, None)).chunk(2, dim=-1)  # each (B, T, D)
         # Not causal but bounded: a single query sees the keys up to its own position. (B, 1, 1, T) spreads over the heads.
         visible = torch.arange(hidden.shape[1], device=hidden.device) <= positions[:, None]  # (B, T)
         mixed = functional.scaled_dot_product_attention(
@@ -144,9 +147,9 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Compute every position: (B, T, D) -> (B, T, D)."""
-        hidden = hidden + self.attn(self.ln_1(hidden))
+    def forward(self, hidden: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Compute every position: (B, T, D) -> (B, T, D); `visible` as in `Attention`."""
+        hidden = hidden + self.attn(self.ln_1(hidden), visible)
         return cast("Tensor", hidden + self.mlp(self.ln_2(hidden)))
 
     def at(self, hidden: Tensor, positions: Tensor) -> Tensor:
@@ -190,12 +193,13 @@ class GPT2(nn.Module):
         """
         return self.from_block(self.hidden_before(ids, 0), 0, lengths, reads=reads)
 
-    def hidden_before(self, ids: Tensor, block: int) -> Tensor:
+    def hidden_before(self, ids: Tensor, block: int, lengths: Tensor | None = None) -> Tensor:
         """Run the embeddings and the blocks below `block`: what a frozen lower part gives, the same at every step.
 
         Args:
             ids: token ids, (B, T) int64.
             block: number of the first block that is not run, from 0 to n_layer.
+            lengths: as in `forward`; read only by a trunk that is not causal.
 
         Returns:
             The input of that block, (B, T, D).
@@ -208,8 +212,9 @@ class GPT2(nn.Module):
             raise ValueError(f"a sequence of {length} tokens is longer than the {limit} positions of this trunk")
         self._check_block(block)
         hidden = self.wte(ids) + self.wpe.weight[:length]  # (B, T, D) + (T, D)
+        visible = self._visible(hidden, lengths)
         for layer in self.h[:block]:
-            hidden = layer(hidden)
+            hidden = layer(hidden, visible)
         return cast("Tensor", hidden)
 
     def from_block(self, hidden: Tensor, block: int, lengths: Tensor | None = None, *, reads: Reads = "all") -> Tensor:
@@ -228,9 +233,10 @@ class GPT2(nn.Module):
             ValueError: there is no such block.
         """
         self._check_block(block)
+        visible = self._visible(hidden, lengths)
         if reads == "all":
             for layer in self.h[block:]:
-                hidden = layer(hidden)
+                hidden = layer(hidden, visible)
             return cast("Tensor", self.ln_f(hidden))  # (B, T, D)
         if lengths is None:
             lengths = torch.full(hidden.shape[:1], hidden.shape[1], device=hidden.device)
@@ -238,9 +244,15 @@ class GPT2(nn.Module):
         if block == self.config.n_layer:
             return cast("Tensor", self.ln_f(_pick(hidden, last)))  # (B, 1, D)
         for layer in self.h[block:-1]:
-            hidden = layer(hidden)
+            hidden = layer(hidden, visible)
         final = cast("Block", self.h[-1])
         return cast("Tensor", self.ln_f(final.at(hidden, last)))  # (B, 1, D)
+
+    def _visible(self, hidden: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Say which keys may be read, (B, 1, 1, T) bool; None where causality says it, or nothing is padded."""
+        if self.config.is_causal or lengths is None:
+            return None
+        return (torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None])[:, None, None, :]
 
     def _check_block(self, block: int) -> None:
         """Refuse a block number that slicing would silently bend."""
@@ -259,6 +271,13 @@ class GPT2(nn.Module):
             elif parameter.dim() > 1:
                 deviation = residual_deviation if name.endswith("c_proj.weight") else INITIAL_DEVIATION
                 nn.init.normal_(parameter, std=deviation)
+
+
+def project(linear: nn.Linear, hidden: Tensor, rows: slice) -> Tensor:
+    """Apply some output rows of a linear layer, with its adapter where `lora` gave it one: (B, T, D) -> (B, T, rows)."""
+    out = functional.linear(hidden, linear.weight[rows], linear.bias[rows])
+    adapter = getattr(linear, "lora", None)
+    return out if adapter is None else cast("Tensor", out + adapter(hidden, rows))
 
 
 def _pick(hidden: Tensor, positions: Tensor) -> Tensor:

@@ -36,6 +36,28 @@ class LastToken(nn.Module):
         return cast("Tensor", self.linear(last))
 
 
+class FirstToken(nn.Module):
+    """A linear layer on the hidden state of the first token.
+
+    In a causal model that token has seen nothing but itself. It is here to show what that costs.
+
+    Args:
+        width: D.
+        num_classes: C.
+    """
+
+    reads: Literal["last", "all"] = "all"
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, D) and (B,) -> (B, C)."""
+        del lengths
+        return cast("Tensor", self.linear(hidden[:, 0]))
+
+
 class MeanPool(nn.Module):
     """A linear layer on the mean of the hidden states of all real tokens.
 
@@ -85,7 +107,7 @@ class AttentionPool(nn.Module):
 @hookimpl
 def spamd_register_heads() -> Mapping[str, HeadFactory]:
     """Offer the built-in heads."""
-    return {"last-token": LastToken, "mean-pool": MeanPool, "attention-pool": AttentionPool}
+    return {"last-token": LastToken, "first-token": FirstToken, "mean-pool": MeanPool, "attention-pool": AttentionPool}
 
 
 def _padding(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -58,20 +58,23 @@ class Tokenizer:
     Args:
         content: a vocabulary as a `.tiktoken` file holds it; ranks count from 0 without a gap, every single byte is a token.
         origin: where it came from, for error texts.
+        pad_to: tokens that every text is filled up to with `end_of_text`, as far as its budget allows; 0 for none.
 
     Attributes:
         content: the same, to be stored with a checkpoint.
         sha256: of the content, lower-case hex.
         end_of_text: the one id beyond the ranks: it separates documents, fills padding and stands for empty text.
         vocab_size: number of ids, `end_of_text` included.
+        pad_to: as given.
 
     Raises:
         CheckpointError: it is no such vocabulary.
     """
 
-    def __init__(self, content: bytes, origin: str) -> None:
+    def __init__(self, content: bytes, origin: str, *, pad_to: int = 0) -> None:
         ranks = _parse(content, origin)
         self.content = content
+        self.pad_to = pad_to
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.end_of_text = len(ranks)
         self.vocab_size = len(ranks) + 1
@@ -79,11 +82,12 @@ class Tokenizer:
         self._encoding = tiktoken.Encoding(self.sha256, pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})
 
     @classmethod
-    def from_file(cls, file: Path) -> Self:
+    def from_file(cls, file: Path, *, pad_to: int = 0) -> Self:
         """Read a `.tiktoken` file.
 
         Args:
             file: the vocabulary.
+            pad_to: as in the class.
 
         Returns:
             A tokenizer for it.
@@ -92,9 +96,13 @@ class Tokenizer:
             CheckpointError: the file cannot be read or is no byte-level vocabulary.
         """
         try:
-            return cls(file.read_bytes(), str(file))
+            return cls(file.read_bytes(), str(file), pad_to=pad_to)
         except OSError as error:
             raise CheckpointError(f"{file}: the vocabulary cannot be read: {error.strerror}.") from None
+
+    def padding_to(self, pad_to: int) -> "Tokenizer":
+        """Return the same vocabulary that fills texts up to so many tokens."""
+        return Tokenizer(self.content, "the same vocabulary", pad_to=pad_to)
 
     def encode(self, text: str, max_tokens: int) -> Encoded:
         """Turn text into ids; of long text keep the first three quarters of the budget and the last quarter.
@@ -116,10 +124,14 @@ class Tokenizer:
         if len(text) <= max_tokens * MAX_CHARACTERS_PER_TOKEN:
             ids = self._encoding.encode_ordinary(text) or [self.end_of_text]
             is_truncated = len(ids) > max_tokens
-            return Encoded(_cut(ids, ids, num_head, num_tail) if is_truncated else ids, is_truncated)
+            return self._fill(_cut(ids, ids, num_head, num_tail) if is_truncated else ids, max_tokens, is_truncated)
         head = self._encoding.encode_ordinary(text[: num_head * MAX_CHARACTERS_PER_TOKEN])
         tail = self._encoding.encode_ordinary(text[len(text) - num_tail * MAX_CHARACTERS_PER_TOKEN :])
-        return Encoded(_cut(head, tail, num_head, num_tail), is_truncated=True)
+        return self._fill(_cut(head, tail, num_head, num_tail), max_tokens, is_truncated=True)
+
+    def _fill(self, ids: list[int], max_tokens: int, is_truncated: bool) -> Encoded:
+        """Fill ids up to `pad_to`."""
+        return Encoded(ids + [self.end_of_text] * (min(self.pad_to, max_tokens) - len(ids)), is_truncated)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids back into text, for people to read; `end_of_text` gives nothing, broken UTF-8 replacement characters."""

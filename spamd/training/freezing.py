@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 _BLOCK = re.compile(r"trunk\.h\.(\d+)\.")
+MARK = ".lora."
+"""What the names of adapters' parameters contain, see `model.lora`."""
 _AFTER_THE_BLOCKS = ("trunk.ln_f.", "head.")
 
 
@@ -28,6 +30,7 @@ def spamd_register_freezing_policies() -> Mapping[str, FreezingPolicy]:
         "last-two-blocks": last_two_blocks,
         "head-only": head_only,
         "none": none,
+        "lora": lora,
     }
 
 
@@ -53,6 +56,14 @@ def none(names: Sequence[str], epoch: int) -> Collection[str]:
     """Freeze nothing: every parameter trains."""
     del epoch
     return list(names)
+
+
+def lora(names: Sequence[str], epoch: int) -> Collection[str]:
+    """Train low-rank adapters (`--lora-rank`, `--lora-alpha`) of all blocks, and the head."""
+    del epoch
+    adapters = [name for name in names if MARK in name]
+    # Without adapters nothing is chosen, so that the head is not trained alone in silence.
+    return [*adapters, *(name for name in names if name.startswith("head."))] if adapters else []
 
 
 def choose(policy_name: str, policy: FreezingPolicy, names: Sequence[str], epoch: int) -> frozenset[str]:

@@ -1,20 +1,42 @@
 """From the datasets that the operator names to the three parts of their mail, with an account of what was left out.
 
-Reads through datasets and splits through `splits`; knows no model. Called by `cli.retrain`.
+Reads through datasets and splits through `splits`; knows no model. Texts may wait on disk, so that a dataset may be larger than
+memory. Called by `cli.candidate`.
+
+Security: texts on disk lie in a file without a name, readable by its owner alone and gone with the process.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from spamd.errors import DatasetError
+import pandas as pd
+
+from spamd.errors import DatasetError, TrainingError
 from spamd.interfaces import DatasetFactory, MessageDataset
 from spamd.training.datasets import parse_dataset_spec
 from spamd.training.progress import Display
-from spamd.training.splits import Example, Split, count, deduplicate, read_examples, split, undersample
+from spamd.training.splits import (
+    METHOD,
+    MIN_PER_LABEL,
+    Deduplicated,
+    Example,
+    Split,
+    count,
+    deduplicate,
+    read_examples,
+    split,
+    undersample,
+)
+from spamd.training.spool import Spool
 from spamd.verdict import Label
+
+Cut = Literal["text-hash", "shuffle"]
+"""How mail is parted: by a hash of its text without duplicates, or as the reference does, shuffled and cut, copies and all."""
+
+SHUFFLED = "shuffled 70/10/20"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +63,14 @@ class Mail:
         datasets: for the card: name, last part of the path, ham and spam as read.
         num_duplicates: copies left out.
         num_conflicting: messages left out because a copy bears the other label.
+        method: how parts were chosen, for the card.
     """
 
     parts: Split
     datasets: tuple[dict[str, Any], ...]
     num_duplicates: int
     num_conflicting: int
+    method: str = METHOD
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -73,7 +97,15 @@ def open_source(spec: str, find: Callable[[str], DatasetFactory]) -> Source:
         raise DatasetError(f"Dataset {spec!r} cannot be opened: {error}.") from error
 
 
-def gather(sources: Sequence[Source], *, seed: int, balance: bool, display: Display) -> Mail:
+def gather(
+    sources: Sequence[Source],
+    *,
+    seed: int,
+    balance: bool,
+    display: Display,
+    cut: Cut = "text-hash",
+    spool_dir: Path | None = None,
+) -> Mail:
     """Read all datasets, remove duplicates, balance if asked to, and split.
 
     Args:
@@ -81,21 +113,53 @@ def gather(sources: Sequence[Source], *, seed: int, balance: bool, display: Disp
         seed: of the split and of the balancing.
         balance: whether to draw as many ham as there are spam, or the other way round.
         display: told of each message and of what was left out.
+        cut: how to part; `shuffle` keeps duplicates.
+        spool_dir: folder on whose disk texts wait; None keeps them in memory.
 
     Raises:
         DatasetError: mail cannot be read.
         TrainingError: there are too few messages.
+        OSError: the disk is full.
     """
     counts: Counter[tuple[int, Label]] = Counter()
-    found = deduplicate(_read(sources, counts, display))
+    read = _read(sources, counts, display)
+    if spool_dir:
+        spool = Spool(spool_dir)
+        # Has all that an example has; its text comes from the disk.
+        read = (cast("Example", spool.keep(example)) for example in read)
+    found = Deduplicated(list(read), 0, 0) if cut == "shuffle" else deduplicate(read)
     examples = undersample(found.examples, seed) if balance else found.examples
     datasets = tuple(
         {"name": source.name, "path": source.path.resolve().name} | {label.value: counts[number, label] for label in Label}
         for number, source in enumerate(sources)
     )
-    mail = Mail(split(examples, seed), datasets, found.num_duplicates, found.num_conflicting)
+    parts, method = (shuffle_and_cut(examples, seed), SHUFFLED) if cut == "shuffle" else (split(examples, seed), METHOD)
+    mail = Mail(parts, datasets, found.num_duplicates, found.num_conflicting, method)
     _say(mail, len(found.examples) - len(examples), display)
     return mail
+
+
+def shuffle_and_cut(examples: Sequence[Example], seed: int) -> Split:
+    """Part messages as the reference does: shuffle them all, and cut after 70 % and 80 %, both rounded down.
+
+    Args:
+        examples: messages, duplicates included, which may then stand on both sides of a cut.
+        seed: pandas' random state; 123 in the reference.
+
+    Raises:
+        TrainingError: there are too few messages of a label.
+    """
+    counts = count(examples)
+    if min(counts.values()) < MIN_PER_LABEL:
+        raise TrainingError(
+            f"There are {counts[Label.HAM]:,} ham and {counts[Label.SPAM]:,} spam messages; training needs at least "
+            f"{MIN_PER_LABEL} of each. Add messages or another --dataset."
+        )
+    order = pd.Series(range(len(examples))).sample(frac=1, random_state=seed).tolist()
+    end_of_train = len(order) * 7 // 10
+    end_of_validation = end_of_train + len(order) // 10
+    cuts = (order[:end_of_train], order[end_of_train:end_of_validation], order[end_of_validation:])
+    return Split(*([examples[position] for position in part] for part in cuts))
 
 
 def _read(sources: Sequence[Source], counts: Counter[tuple[int, Label]], display: Display) -> Iterator[Example]:

@@ -1,13 +1,17 @@
 """A part of the mail as the model takes it: token ids and labels; and the margins that a classifier gives it.
 
-Knows nothing of files, epochs and thresholds. Called by `retraining` and `trainer`.
+Knows nothing of files that hold mail, epochs and thresholds. Called by `retraining`, `judging` and `trainer`.
 
 Shape letters: B sequences in a batch, T tokens of the longest, N messages of the part.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +28,65 @@ BATCH_TOKENS = 4096
 """Tokens computed at once where nothing is learned, padding included."""
 
 
+class Sequences(Sequence[list[int]]):
+    """Token ids of many messages end to end, in memory or in a file that memory shows.
+
+    Args:
+        sequences: ids of each message, asked for one by one.
+        folder: where a file without a name holds the ids, so that they may be more than memory; None holds them in memory.
+
+    Raises:
+        OSError: the disk is full.
+    """
+
+    def __init__(self, sequences: Iterable[Sequence[int]], folder: Path | None = None) -> None:
+        self._ends = [0]
+        if folder is None:
+            self._ids = np.fromiter(chain.from_iterable(self._counted(sequences)), dtype=np.int32)
+            return
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Gone with its last reader, whatever happens to this process.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self._ids = self._write(sequences, file)
+
+    def __len__(self) -> int:
+        """Count messages."""
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, position: int) -> list[int]: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[list[int]]: ...
+
+    def __getitem__(self, position: int | slice) -> list[int] | list[list[int]]:
+        """Return the ids of a message, or of some."""
+        if isinstance(position, slice):
+            return [self[index] for index in range(*position.indices(len(self)))]
+        start, end = self._ends[:-1][position], self._ends[1:][position]
+        ids: list[int] = self._ids[start:end].tolist()
+        return ids
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each message."""
+        return np.diff(self._ends).tolist()
+
+    def _counted(self, sequences: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """Note where each message ends."""
+        for sequence in sequences:
+            self._ends.append(self._ends[-1] + len(sequence))
+            yield sequence
+
+    def _write(self, sequences: Iterable[Sequence[int]], file: IO[bytes]) -> npt.NDArray[np.int32]:
+        """Write ids to a file and let memory show it."""
+        for sequence in self._counted(sequences):
+            file.write(np.asarray(sequence, np.int32).tobytes())
+        file.flush()
+        # A file of no bytes cannot be mapped.
+        return np.memmap(file, np.int32, "r") if self._ends[-1] else np.empty(0, np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Messages as token ids.
@@ -34,29 +97,42 @@ class Part:
         pad_id: what fills sequences up.
     """
 
-    sequences: list[list[int]]
+    sequences: Sequence[list[int]]
     labels: npt.NDArray[np.int64]
     pad_id: int
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each message."""
+        if isinstance(self.sequences, Sequences):
+            return self.sequences.lengths
         return [len(sequence) for sequence in self.sequences]
 
     def pad(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Lay some messages side by side: ids (B, T) int64 and lengths (B,) int64."""
         return pad([self.sequences[position] for position in positions], self.pad_id)
 
+    def digest(self) -> str:
+        """Tell this mail from other mail: a checksum, 32 hexadecimal digits."""
+        summed = blake2b(self.labels.tobytes(), digest_size=16)
+        for sequence in self.sequences:
+            summed.update(np.asarray([len(sequence), *sequence], np.int32).tobytes())
+        return summed.hexdigest()
 
-def tokenise(examples: Sequence[Example], tokenizer: Tokenizer, max_tokens: int) -> Part:
+
+def tokenise(examples: Sequence[Example], tokenizer: Tokenizer, max_tokens: int, *, folder: Path | None = None) -> Part:
     """Turn texts into ids.
 
     Args:
         examples: the messages.
         tokenizer: vocabulary of the model that will read them.
         max_tokens: budget of one message.
+        folder: where ids lie that may be more than memory holds; None keeps them in memory.
+
+    Raises:
+        OSError: the disk is full.
     """
-    sequences = [tokenizer.encode(example.text, max_tokens).ids for example in examples]
+    sequences = Sequences((tokenizer.encode(example.text, max_tokens).ids for example in examples), folder)
     return Part(sequences, labels_of(examples), tokenizer.end_of_text)
 
 
@@ -86,3 +162,13 @@ def margins(classifier: Classifier, part: Part, display: Display = SILENT) -> np
         found[batch] = (logits[:, SPAM] - logits[:, 1 - SPAM]).cpu().numpy()
         display.advance(len(batch))
     return found
+
+
+def accuracy(classifier: Classifier, part: Part) -> float:
+    """Compute the share of messages whose likelier class is the right one, 0.0 to 1.0: the reference's loader accuracy.
+
+    Args:
+        classifier: on any device; left evaluating.
+        part: what to judge with.
+    """
+    return float(np.mean((margins(classifier, part) > 0.0) == (part.labels == SPAM)))

@@ -1,31 +1,41 @@
 """A whole retraining: mail and a place to start in, a stored candidate and a judgement out.
 
 Joins the parts of this package in the order in which they work. Where checkpoints lie and whether the candidate is promoted is
-decided by `cli.retrain`, the only caller; nothing is printed here but through a `Display`.
+decided by `cli.retrain`; nothing is printed here but through a `Display`. Called by `cli.candidate`.
 
-Security: writes one checkpoint folder, whole or not at all. Of the mail its card names only kinds of datasets, the last parts of
-their paths, and counts.
+Security: writes one checkpoint folder, whole or not at all, and while it trains the folder of its state, for its owner alone. Of
+the mail the card names only kinds of datasets, the last parts of their paths, and counts.
 """
 
+import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spamd.errors import TrainingError
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import CheckpointCard, save_checkpoint
-from spamd.training import calibration, gate, metrics, splits
+from spamd.training import calibration, gate, metrics, ranks
 from spamd.training.calibration import OperatingPoint
 from spamd.training.gathering import Mail
 from spamd.training.judging import Answer, find_overlap, lineage
 from spamd.training.metrics import Numbers
 from spamd.training.parts import margins, tokenise
+from spamd.training.plans import Plan, choose_max_tokens, fit_to_mail, fit_to_part, shift_to
 from spamd.training.progress import Display
 from spamd.training.starts import Start
-from spamd.training.trainer import Recipe, Training, train
+from spamd.training.trainer import Training, train
 from spamd.verdict import Label
+
+__all__ = ["Current", "Outcome", "Plan", "choose_max_tokens", "clear_state", "retrain"]
+
+STATE = "state"
+"""The folder of an unfinished training, below the folder of all training."""
+
+CURVES = "training.json"
+"""The file in a checkpoint that holds the curves of its training."""
 
 MUCH_MISSED = 20.0
 """Per cent of spam missed from which the ham that sets the threshold is named."""
@@ -65,23 +75,6 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the operator wants.
-
-    Attributes:
-        recipe: how to train.
-        max_tokens: budget of one message, within the positions of the trunk.
-        max_ham_lost: share of ham that the threshold may lose.
-        is_balanced: whether labels were balanced, for the card.
-    """
-
-    recipe: Recipe
-    max_tokens: int
-    max_ham_lost: float
-    is_balanced: bool = False
-
-
 def retrain(
     start: Start,
     mail: Mail,
@@ -92,7 +85,9 @@ def retrain(
     weights_dir: Path,
     device: torch.device,
     display: Display,
-) -> Outcome:
+    work_dir: Path | None = None,
+    is_resumed: bool = False,
+) -> Outcome | None:
     """Train, calibrate, judge and store a candidate.
 
     Args:
@@ -104,21 +99,30 @@ def retrain(
         weights_dir: where published weights lie.
         device: where to compute.
         display: told how it goes.
+        work_dir: folder for the state of the training and for what memory does not hold; None keeps neither.
+        is_resumed: whether to go on from the state in that folder, if there is one.
 
     Returns:
-        The candidate and how it compares.
+        The candidate and how it compares; None in a process that only helped another one to train.
 
     Raises:
         TrainingError: the training cannot start or go on; nothing was stored.
         CheckpointError: the candidate cannot be stored.
     """
+    start, plan = fit_to_mail(start, mail, plan)
     classifier, seed = start.classifier.to(device), plan.recipe.seed
-    train_part, validation, test = (tokenise(part, start.tokenizer, plan.max_tokens) for part in mail.parts)
-    training = train(classifier, train_part, validation, plan.recipe, display)
+    train_part, validation, test = (tokenise(part, start.tokenizer, plan.max_tokens, folder=work_dir) for part in mail.parts)
+    plan = fit_to_part(plan, train_part)
+    state_dir = work_dir / STATE if work_dir else None
+    with ranks.joined(device) as world:
+        training = train(classifier, train_part, validation, plan.recipe, display, folder=state_dir, is_resumed=is_resumed)
+    if not world.is_first:
+        return None
 
     display.begin("Choosing temperature and threshold", len(validation.sequences))
     found = margins(classifier, validation, display)
-    temperature = calibration.fit_temperature(validation.labels, found)
+    # Judged by mail in which spam has its own share.
+    temperature = calibration.fit_temperature(validation.labels, found + shift_to(validation, plan, train_part))
     scores = calibration.probabilities(found, temperature)
     point = calibration.choose_threshold(validation.labels, scores, plan.max_ham_lost)
 
@@ -127,7 +131,8 @@ def retrain(
     candidate = Answer(judged, metrics.measure(test.labels, judged.scores, point.threshold, seed=seed))
 
     card = _make_card(start, mail, plan, training, temperature=temperature, point=point, figures=candidate.figures)
-    folder = save_checkpoint(checkpoints_dir, classifier, start.tokenizer, card, weights_dir=weights_dir)
+    notes = {CURVES: _curves(training)}
+    folder = save_checkpoint(checkpoints_dir, classifier, start.tokenizer, card, weights_dir=weights_dir, notes=notes)
     decision = None
     if current:
         decision = gate.judge(test.labels, judged, current.answer.judged, max_ham_lost=plan.max_ham_lost, seed=seed)
@@ -135,21 +140,19 @@ def retrain(
     return Outcome(folder, candidate, current, decision, training, tuple(warnings))
 
 
-def choose_max_tokens(wanted: int | None, usual: int, start: Start) -> int:
-    """Choose the budget of one message.
+def clear_state(work_dir: Path) -> None:
+    """Remove the state of a training; call it when what came of it serves, or was not to.
 
     Args:
-        wanted: what the operator asked for, or None.
-        usual: what the settings say; cut to what the trunk can read.
-        start: what will be trained.
-
-    Raises:
-        TrainingError: the trunk cannot read what the operator asked for.
+        work_dir: as for `retrain`.
     """
-    most = start.classifier.trunk.config.n_positions
-    if wanted is not None and wanted > most:
-        raise TrainingError(f"--max-tokens {wanted} is more than {start.name} can read; it has {most} positions.")
-    return min(usual, most) if wanted is None else wanted
+    shutil.rmtree(work_dir / STATE, ignore_errors=True)
+
+
+def _curves(training: Training) -> bytes:
+    """Write the curves of a training down, one list a quantity, as plots want them."""
+    steps = {name: [getattr(step, name) for step in training.steps] for name in ("epoch", "loss", "accuracy", "learning_rate")}
+    return json.dumps({"steps": steps, "epochs": [asdict(epoch) for epoch in training.epochs]}).encode()
 
 
 def _make_card(
@@ -169,6 +172,8 @@ def _make_card(
         head=start.head,
         text_version=TEXT_VERSION,
         max_tokens=plan.max_tokens,
+        pad_to=start.tokenizer.pad_to,
+        lora=start.lora,
         temperature=temperature,
         threshold=point.threshold,
         threshold_interval=(figures.hm.low / 100.0, figures.hm.high / 100.0),
@@ -181,20 +186,14 @@ def _make_card(
 
 def _describe(start: Start, mail: Mail, plan: Plan, training: Training) -> dict[str, Any]:
     """Write down all that is needed to repeat the training."""
-    recipe = plan.recipe
-    return {
+    return plan.recipe.settings() | {
         "started_from": start.name,
         "is_new_head": start.is_new_head,
-        "freeze": recipe.policy_name,
-        "epochs": recipe.epochs,
         "best_epoch": training.best.number,
-        "batch_size": recipe.batch_size,
-        "learning_rate": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay,
-        "class_weights": recipe.class_weights,
-        "seed": recipe.seed,
-        "split": splits.METHOD,
+        "split": mail.method,
         "balance": plan.is_balanced,
+        "pad": plan.pad,
+        "spam_share": plan.spam_share,
         "max_ham_lost": plan.max_ham_lost,
         "messages": mail.counts,
         "duplicates": mail.num_duplicates,

@@ -1,10 +1,10 @@
 """Where a training starts: a checkpoint, or published weights, under the head that was asked for.
 
-Opens what is there and makes what is new; downloads nothing and trains nothing. Called by `cli.retrain`.
+Opens what is there and makes what is new; downloads nothing and trains nothing. Called by `cli.candidate`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,9 +12,10 @@ import torch
 from spamd.errors import TrainingError
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
-from spamd.model.checkpoint import BaseNote, CheckpointCard, HeadNote, load_checkpoint
+from spamd.model.checkpoint import BaseNote, CheckpointCard, HeadNote, LoraNote, load_checkpoint
 from spamd.model.classifier import Classifier
-from spamd.model.gpt2 import GPT2
+from spamd.model.gpt2 import GPT2, GPT2Config
+from spamd.model.lora import attach
 from spamd.model.tokenizer import Tokenizer
 from spamd.model.weights import open_published
 
@@ -33,6 +34,7 @@ class Start:
         name: id of the checkpoint, or name of the published model.
         card: of the checkpoint; None where the start is a published model.
         is_new_head: whether the head knows nothing yet.
+        lora: the adapters that were attached, if any.
     """
 
     classifier: Classifier
@@ -42,6 +44,7 @@ class Start:
     name: str
     card: CheckpointCard | None
     is_new_head: bool
+    lora: LoraNote | None = None
 
 
 def start_from_checkpoint(
@@ -87,6 +90,43 @@ def start_from_published(name: str, heads: Mapping[str, HeadFactory], head: Head
     trunk, tokenizer, sha256 = open_published(name, weights_dir)
     classifier = _join(trunk, heads, head, seed)
     return Start(classifier, tokenizer, BaseNote(name=name, sha256=sha256), head, name, None, is_new_head=True)
+
+
+def start_at_random(
+    name: str, config: GPT2Config, tokenizer: Tokenizer, heads: Mapping[str, HeadFactory], head: HeadNote, *, seed: int
+) -> Start:
+    """Start from weights that know nothing, GPT-2's random start.
+
+    Args:
+        name: whose sizes they have: a published model or a checkpoint.
+        config: the sizes.
+        tokenizer: a vocabulary of no more ids than the trunk has embeddings.
+        heads: the heads on offer by name.
+        head: the head asked for.
+        seed: of all weights.
+
+    Raises:
+        TrainingError: the head cannot be made.
+    """
+    torch.manual_seed(seed)
+    classifier = _join(GPT2(config), heads, head, seed)
+    return Start(classifier, tokenizer, BaseNote(name=f"random {name}"), head, f"random {name}", None, is_new_head=True)
+
+
+def without_causal_mask(start: Start) -> Start:
+    """Let every position read every other one, with the same weights."""
+    trunk = start.classifier.trunk
+    with torch.device("meta"):
+        other = GPT2(replace(trunk.config, is_causal=False))
+    other.load_state_dict(trunk.state_dict(), assign=True)
+    return replace(start, classifier=Classifier(other, start.classifier.head).eval())
+
+
+def with_adapters(start: Start, lora: LoraNote, *, seed: int) -> Start:
+    """Attach low-rank adapters, the same ones for the same seed."""
+    torch.manual_seed(seed)
+    attach(start.classifier.trunk, lora.rank, lora.alpha)
+    return replace(start, lora=lora)
 
 
 def _join(trunk: GPT2, heads: Mapping[str, HeadFactory], head: HeadNote, seed: int) -> Classifier:

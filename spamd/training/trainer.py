@@ -2,15 +2,20 @@
 
 Cross-entropy on the logits that the head gives for each message, AdamW, one learning rate that rises shortly and falls to zero,
 validation after each epoch, and the weights of the best epoch at the end. What trains is decided by a freezing policy, what is
-good enough by `gate`; nothing is saved here. Called by `retraining` and the recipe of the default checkpoint.
+good enough by `gate`; no checkpoint is saved here, only, where a folder is given, the state that an interrupted training goes on
+from. Called by `retraining`, the recipe of the default checkpoint and the benchmarks.
 
-The same messages, settings and seed give the same weights on the same machine with the same number of threads.
+The same messages, settings and seed give the same weights on the same machine with the same number of threads and processes,
+interrupted or not.
 """
 
+import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,119 +23,76 @@ from torch import Tensor
 from torch.nn import functional
 
 from spamd.errors import TrainingError
-from spamd.interfaces import FreezingPolicy
 from spamd.model.classifier import Classifier
-from spamd.training import freezing
+from spamd.training import freezing, ranks, state
 from spamd.training.batches import by_length, shuffled
+from spamd.training.inputs import Inputs
 from spamd.training.parts import BATCH_TOKENS, Part
 from spamd.training.progress import SILENT, Display
-from spamd.training.trunk_cache import TrunkCache, affordable_bytes
+from spamd.training.recipe import Course, Epoch, Precision, Recipe, Schedule, Step, Training, best
+
+__all__ = ["Epoch", "Precision", "Recipe", "Schedule", "Step", "Training", "schedule", "train"]
 
 MAX_GRADIENT_NORM = 1.0
 WARM_UP = 0.06
 """Share of all steps in which the learning rate rises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Settings of a training.
-
-    Attributes:
-        policy_name: name of the freezing policy.
-        policy: the policy.
-        epochs: passes over the training mail.
-        batch_size: messages a step.
-        learning_rate: at its highest.
-        weight_decay: pull of matrices towards zero.
-        seed: of the batches; weights of a new head are drawn by those who make it.
-        class_weights: weights of ham and spam in the loss; None weighs each message alike.
-        cache_bytes: memory for hidden states of the frozen part; None takes what the machine affords.
-    """
-
-    policy_name: str
-    policy: FreezingPolicy
-    epochs: int = 5
-    batch_size: int = 8
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.1
-    seed: int = 123
-    class_weights: tuple[float, float] | None = None
-    cache_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """How one epoch went.
-
-    Attributes:
-        number: counted from 1.
-        train_loss: mean loss of its steps.
-        validation_loss: mean loss of the validation mail after it.
-        num_trained: how many weights trained.
-        seconds: how long it took, validation included.
-    """
-
-    number: int
-    train_loss: float
-    validation_loss: float
-    num_trained: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How a training went; the classifier holds the weights of its best epoch.
-
-    Attributes:
-        epochs: all of them.
-        best: the one with the least validation loss.
-    """
-
-    epochs: tuple[Epoch, ...]
-    best: Epoch
-
-
-def train(classifier: Classifier, train_part: Part, validation: Part, recipe: Recipe, display: Display = SILENT) -> Training:
+def train(
+    classifier: Classifier,
+    train_part: Part,
+    validation: Part,
+    recipe: Recipe,
+    display: Display = SILENT,
+    *,
+    folder: Path | None = None,
+    is_resumed: bool = False,
+) -> Training:
     """Train a classifier in place.
 
     Args:
-        classifier: on any device; left evaluating, with the weights of the best epoch.
+        classifier: on any device; left evaluating, with the weights of the best epoch (those of other ranks: of the last one).
         train_part: what to learn from.
         validation: what tells the best epoch.
         recipe: the settings.
         display: told of each step and each epoch.
+        folder: keeps the state, for the caller to remove when what came of it is stored; None keeps none.
+        is_resumed: whether to go on from the state in the folder, if there is one.
 
     Returns:
         The course of the training.
 
     Raises:
-        TrainingError: the policy's choice cannot be trained, or the loss is not finite.
+        TrainingError: the policy's choice cannot be trained, the loss is not finite, or the state cannot be written or read.
     """
     names = [name for name, _ in classifier.named_parameters()]
     # Asked for all epochs at once: a policy that goes wrong in the last one says so before the first.
     plans = [freezing.choose(recipe.policy_name, recipe.policy, names, number) for number in range(recipe.epochs)]
-    # What is left, parameters and buffers, is what an epoch may change.
-    never_trained = frozenset(names).difference(*plans)
     # Built-in heads draw nothing while they train; a plugin's may.
     torch.manual_seed(recipe.seed)
     optimizer = _make_optimizer(classifier, recipe)
-    inputs = _Inputs(classifier, (train_part, validation), recipe, display)
-    epochs: list[Epoch] = []
-    best_weights: dict[str, Tensor] = {}
-    for number, chosen in enumerate(plans):
-        started = time.monotonic()
-        freezing.apply_policy(classifier, chosen)
-        inputs.follow(freezing.first_trainable_block(chosen, classifier.trunk.config.n_layer))
-        train_loss = _run_epoch(inputs, optimizer, recipe, number, display)
-        validation_loss = _validate(inputs, recipe, number)
-        num_trained = sum(parameter.numel() for name, parameter in classifier.named_parameters() if name in chosen)
-        epochs.append(Epoch(number + 1, train_loss, validation_loss, num_trained, time.monotonic() - started))
-        display.say(_describe(epochs[-1], recipe))
-        if epochs[-1] is _best(epochs):
-            best_weights = {name: value.clone() for name, value in classifier.state_dict().items() if name not in never_trained}
+    # What is left, parameters and buffers, is what an epoch may change.
+    changing = set(classifier.state_dict()) - frozenset(names).difference(*plans)
+    identity = _identify(classifier, (train_part, validation), recipe, plans)
+    saved = state.SavedState(folder, identity, changing, is_writing=ranks.current().is_first)
+    course = _begin(saved, classifier, optimizer, display, is_resumed=is_resumed)
+    best_weights = saved.restore_best(best(course.epochs).number) if course.epochs and ranks.current().is_first else {}
+    inputs = Inputs(classifier, (train_part, validation), recipe, display)
+    loop = _Loop(inputs, optimizer, recipe, saved, display)
+    while not course.is_over(recipe):
+        number = len(course.epochs)
+        freezing.apply_policy(classifier, plans[number])
+        inputs.follow(freezing.first_trainable_block(plans[number], classifier.trunk.config.n_layer))
+        epoch = _run_epoch(loop, course)
+        display.say(_describe(epoch, recipe))
+        if epoch is best(course.epochs):
+            best_weights = {name: value.clone() for name, value in saved.changing(classifier).items()}
+            saved.keep_best(best_weights, epoch.number)
+        saved.keep(classifier, optimizer, course)
+        saved.forget_worse(best(course.epochs).number)
     classifier.load_state_dict(best_weights, strict=False)
     classifier.eval()
-    return Training(tuple(epochs), _best(epochs))
+    return Training(tuple(course.epochs), best(course.epochs), tuple(course.steps))
 
 
 def schedule(done: float) -> float:
@@ -146,80 +108,144 @@ def schedule(done: float) -> float:
     return min((done + WARM_UP / 10.0) / WARM_UP, (1.0 - done) / (1.0 - WARM_UP), 1.0)
 
 
-class _Inputs:
-    """What enters the first trainable block, for training and validation mail, kept as long as that block stays the same."""
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """What every epoch works with."""
 
-    def __init__(self, classifier: Classifier, parts: tuple[Part, Part], recipe: Recipe, display: Display) -> None:
-        self.classifier = classifier
-        self.parts = parts
-        self.block = -1
-        self.caches: tuple[TrunkCache, ...] = ()
-        self._budget = affordable_bytes() if recipe.cache_bytes is None else recipe.cache_bytes
-        self._display = display
-
-    def follow(self, block: int) -> None:
-        """Compute hidden states anew where another block is the first that trains."""
-        if block == self.block:
-            return
-        self.block, self.caches, left = block, (), self._budget
-        for part in self.parts:
-            cache = TrunkCache(self.classifier, part, block, max_bytes=left, display=self._display)
-            self.caches, left = (*self.caches, cache), left - cache.num_bytes
-
-    def logits(self, which: int, batch: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Compute logits (B, C) and labels (B,) of some training messages (`which` 0) or validation messages (1)."""
-        hidden, lengths = self.caches[which].batch(batch)
-        logits = self.classifier.from_block(hidden, self.block, lengths)
-        return logits, torch.from_numpy(self.parts[which].labels[list(batch)]).to(logits.device)
+    inputs: Inputs
+    optimizer: torch.optim.Optimizer
+    recipe: Recipe
+    saved: state.SavedState
+    display: Display
 
 
-def _run_epoch(inputs: _Inputs, optimizer: torch.optim.Optimizer, recipe: Recipe, number: int, display: Display) -> float:
-    """Step once through the training mail; return the mean loss."""
-    batches = shuffled(inputs.parts[0].lengths, recipe.batch_size, seed=recipe.seed, epoch=number)
-    display.begin(f"Epoch {number + 1} of {recipe.epochs}", len(batches))
-    inputs.classifier.train()
-    losses: list[float] = []
-    for step, batch in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * schedule((number + step / len(batches)) / recipe.epochs)
-        loss = _loss(*inputs.logits(0, batch), recipe, reduction="mean")
-        losses.append(_finite(loss, number, f"step {step + 1}"))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(inputs.classifier.parameters(), MAX_GRADIENT_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        display.advance(1, f"loss {losses[-1]:.3f}")
-    return sum(losses) / len(losses)
+def _run_epoch(loop: _Loop, course: Course) -> Epoch:
+    """Step once through the training mail, from where the course is, and judge by the validation mail."""
+    recipe, part, number = loop.recipe, loop.inputs.parts[0], len(course.epochs)
+    started = time.monotonic() - course.seconds
+    batches = shuffled(part.lengths, recipe.batch_size * recipe.accumulate, seed=recipe.seed, epoch=number)
+    loop.display.begin(f"Epoch {number + 1} of {recipe.epochs}", len(batches))
+    loop.display.advance(course.step)
+    loop.inputs.classifier.train()
+    kept_at = time.monotonic()
+    while course.step < len(batches):
+        course.steps.append(_step(loop, batches[course.step], number, course.step / len(batches)))
+        course.step += 1
+        loop.display.advance(1, f"loss {course.steps[-1].loss:.3f}")
+        if time.monotonic() - kept_at >= recipe.save_seconds and course.step < len(batches):
+            course.seconds = time.monotonic() - started
+            loop.saved.keep(loop.inputs.classifier, loop.optimizer, course)
+            kept_at = time.monotonic()
+    mine = course.steps[-len(batches) :]
+    loss, accuracy = _validate(loop.inputs, recipe, number)
+    epoch = Epoch(
+        number=number + 1,
+        train_loss=sum(step.loss for step in mine) / len(mine),
+        validation_loss=loss,
+        num_trained=sum(parameter.numel() for parameter in loop.inputs.classifier.parameters() if parameter.requires_grad),
+        seconds=time.monotonic() - started,
+        train_accuracy=sum(step.accuracy * len(batch) for step, batch in zip(mine, batches, strict=True)) / len(part.labels),
+        validation_accuracy=accuracy,
+    )
+    course.epochs.append(epoch)
+    course.step, course.seconds = 0, 0.0
+    return epoch
+
+
+def _step(loop: _Loop, batch: Sequence[int], number: int, done: float) -> Step:
+    """Make one step, after a share `done` of epoch `number`, with a batch of which each process computes a share."""
+    inputs, recipe = loop.inputs, loop.recipe
+    num_right = loss_sum = 0.0
+    total = _weight(inputs.parts[0].labels[list(batch)], recipe)
+    pieces = [batch[cut : cut + recipe.batch_size] for cut in range(0, len(batch), recipe.batch_size)]
+    for place, piece in enumerate(pieces):
+        # A process without a message of its own computes one that does not count: all of them must meet.
+        own = inputs.world.share(piece)
+        logits, labels = inputs.logits(0, own or piece[:1])
+        loss = _loss(logits, labels, recipe) * (len(own) > 0)
+        num_right += float((logits.argmax(-1) == labels).sum()) * (len(own) > 0)
+        loss_sum += loss.item()
+        with inputs.gathering(is_last=place == len(pieces) - 1):
+            # Torch's wrapper takes the mean over processes, and this is to be the mean over messages.
+            (loss * (inputs.world.size / total)).backward()  # type: ignore[no-untyped-call]
+    loss_sum, num_right = inputs.world.total(loss_sum, num_right)
+    value = _finite(loss_sum / total, number, "training")
+    rate = recipe.learning_rate * (schedule((number + done) / recipe.epochs) if recipe.schedule == "linear" else 1.0)
+    for group in loop.optimizer.param_groups:
+        group["lr"] = rate
+    torch.nn.utils.clip_grad_norm_(inputs.classifier.parameters(), MAX_GRADIENT_NORM)
+    loop.optimizer.step()
+    loop.optimizer.zero_grad(set_to_none=True)
+    return Step(number + 1, value, num_right / len(batch), rate)
 
 
 @torch.no_grad()
-def _validate(inputs: _Inputs, recipe: Recipe, number: int) -> float:
-    """Return the mean loss of the validation mail."""
+def _validate(inputs: Inputs, recipe: Recipe, number: int) -> tuple[float, float]:
+    """Return the mean loss of the validation mail, and the share of it on the right side."""
     inputs.classifier.eval()
     part = inputs.parts[1]
-    losses = [_loss(*inputs.logits(1, batch), recipe, reduction="sum") for batch in by_length(part.lengths, BATCH_TOKENS)]
-    weights = recipe.class_weights or (1.0, 1.0)
-    return _finite(sum(losses), number, "validation") / float(np.take(weights, part.labels).sum())
+    loss_sum = num_right = 0.0
+    for batch in inputs.world.share(by_length(part.lengths, BATCH_TOKENS)):
+        logits, labels = inputs.logits(1, batch)
+        loss_sum += _loss(logits, labels, recipe).item()
+        num_right += float((logits.argmax(-1) == labels).sum())
+    loss_sum, num_right = inputs.world.total(loss_sum, num_right)
+    return _finite(loss_sum / _weight(part.labels, recipe), number, "validation"), num_right / len(part.labels)
 
 
-def _loss(logits: Tensor, labels: Tensor, recipe: Recipe, *, reduction: str) -> Tensor:
-    """Compute cross-entropy: (B, C) and (B,) -> ()."""
+def _loss(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """Sum cross-entropy over messages: (B, C) and (B,) -> ()."""
     weights = torch.tensor(recipe.class_weights, device=logits.device) if recipe.class_weights else None
-    return functional.cross_entropy(logits, labels, weights, reduction=reduction)
+    if recipe.log_odds_shift:
+        # Menon et al. 2021, "Long-tail learning via logit adjustment": what is learned lacks what is added here.
+        logits = logits + torch.tensor([0.0, recipe.log_odds_shift], device=logits.device)
+    return functional.cross_entropy(logits, labels, weights, reduction="sum")
 
 
-def _finite(loss: Tensor | float, number: int, where: str) -> float:
-    """Return a loss as a number.
+def _weight(labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", recipe: Recipe) -> float:
+    """Sum the weights of messages in the loss."""
+    return float(np.take(recipe.class_weights or (1.0, 1.0), labels).sum())
+
+
+def _finite(loss: float, number: int, where: str) -> float:
+    """Return a loss.
 
     Raises:
-        TrainingError: it is none.
+        TrainingError: it is no number.
     """
-    value = float(loss.item() if isinstance(loss, Tensor) else loss)
-    if not math.isfinite(value):
+    if not math.isfinite(loss):
         raise TrainingError(
-            f"The loss became {value} in epoch {number + 1}, {where}; nothing was saved. Train with a smaller --learning-rate."
+            f"The loss became {loss} in epoch {number + 1}, {where}; nothing was saved. Train with a smaller --learning-rate."
         )
-    return value
+    return loss
+
+
+def _identify(
+    classifier: Classifier, parts: tuple[Part, Part], recipe: Recipe, plans: Sequence[Collection[str]]
+) -> dict[str, Any]:
+    """Name what a saved state must have in common with this training, and find out whether the other processes agree."""
+    identity = recipe.settings() | {
+        "policy": state.digest_of_text([sorted(plan) for plan in plans]),
+        "mail": [part.digest() for part in parts],
+        "weights": state.digest(classifier.state_dict()),
+    }
+    ranks.current().check_agreement(json.dumps(identity))
+    return identity
+
+
+def _begin(
+    saved: state.SavedState, classifier: Classifier, optimizer: torch.optim.Optimizer, display: Display, *, is_resumed: bool
+) -> Course:
+    """Go on from a saved state, or begin."""
+    if not is_resumed:
+        saved.clear()
+    elif saved.file:
+        course = saved.restore(ranks.current().give_file(saved.file), classifier, optimizer)
+        if course:
+            display.say(f"Going on after {len(course.epochs)} epochs and {course.step} steps.")
+            return course
+        display.say("There is no saved state of this training; it begins.")
+    return Course()
 
 
 def _make_optimizer(classifier: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
@@ -229,11 +255,6 @@ def _make_optimizer(classifier: Classifier, recipe: Recipe) -> torch.optim.Optim
     others = [parameter for parameter in classifier.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-
-
-def _best(epochs: Sequence[Epoch]) -> Epoch:
-    """Find the epoch with the least validation loss, the earliest of equals."""
-    return min(epochs, key=lambda epoch: epoch.validation_loss)
 
 
 def _describe(epoch: Epoch, recipe: Recipe) -> str:

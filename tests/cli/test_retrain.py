@@ -148,7 +148,7 @@ def test_an_interruption_leaves_nothing(retrain, registry, monkeypatch, moment):
     if moment == "training":
         monkeypatch.setattr(trainer, "_run_epoch", interrupt)
     else:
-        monkeypatch.setattr(checkpoint, "_to_disk", interrupt)
+        monkeypatch.setattr(checkpoint, "to_disk", interrupt)
     before = _left_behind(registry)
     ran = retrain(*LEARNS)
 
@@ -218,11 +218,11 @@ def test_faults_are_one_sentence(retrain, registry, arguments, code, sentence):
 
 def test_a_loss_that_is_no_number_leaves_nothing(retrain, registry, monkeypatch):
     """A training that goes wrong ends in a sentence and stores nothing."""
-    monkeypatch.setattr(trainer, "_loss", lambda *_, **__: torch.tensor(torch.nan))
+    monkeypatch.setattr(trainer, "_loss", lambda *_, **__: torch.tensor(torch.nan, requires_grad=True))
     ran = retrain()
 
     assert os.EX_DATAERR == ran.code
-    assert "error: The loss became nan in epoch 1, step 1; nothing was saved." in ran.err
+    assert "error: The loss became nan in epoch 1, training; nothing was saved." in ran.err
     assert 1 == len(_left_behind(registry))
 
 

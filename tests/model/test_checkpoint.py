@@ -232,9 +232,7 @@ def test_fully_trained_trunk_needs_no_base(
 
 @pytest.mark.parametrize(
     "fault",
-    list(
-        itertools.product(["save_file", "sha256_of", "_to_disk"], [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    ),
+    list(itertools.product(["save_file", "sha256_of", "to_disk"], [OSError(28, "No space left on device"), KeyboardInterrupt()])),
     ids=repr,
 )
 def test_failed_saving_leaves_nothing(
@@ -263,13 +261,13 @@ def test_unfinished_checkpoint_never_bears_its_name(
 ) -> None:
     """At every file that goes to the disk, nothing but a hidden draft is there."""
     seen: list[str] = []
-    to_disk = checkpoint_module._to_disk
+    to_disk = checkpoint_module.to_disk
 
     def watch(path: Path) -> None:
         seen.extend(entry.name for entry in tmp_path.iterdir() if path != tmp_path)
         to_disk(path)
 
-    monkeypatch.setattr(checkpoint_module, "_to_disk", watch)
+    monkeypatch.setattr(checkpoint_module, "to_disk", watch)
     save_checkpoint(tmp_path, tiny_classifier, byte_tokenizer, _card(tiny_classifier))
 
     assert 4 == len(seen)

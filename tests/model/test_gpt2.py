@@ -147,3 +147,20 @@ def test_impossible_sizes_are_refused(sizes: dict[str, int]) -> None:
     """Sizes of which no network can be built are a ValueError that shows them."""
     with pytest.raises(ValueError, match="is no network"):
         GPT2Config(**sizes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reads", ["last", "all"])
+def test_without_the_causal_mask_every_token_is_read_and_no_padding(reads) -> None:
+    """A later token changes an earlier position, what stands in the padding changes nothing, and both readers agree."""
+    torch.manual_seed(1)
+    trunk = GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, is_causal=False)).eval()
+    ids, lengths = torch.randint(0, 50, (2, 9)), torch.tensor([9, 5])
+    hidden = trunk.from_block(trunk.hidden_before(ids, 1, lengths), 1, lengths, reads="all")
+    other = ids.clone()
+    other[0, 8], other[1, 5:] = (ids[0, 8] + 1) % 50, 7
+    found = trunk.from_block(trunk.hidden_before(other, 1, lengths), 1, lengths, reads=reads)
+
+    wanted = hidden[1, 4:5] if reads == "last" else hidden[1, :5]
+    torch.testing.assert_close(found[1, : len(wanted)], wanted, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(hidden[0, 0], found[0, 0], atol=1e-4)

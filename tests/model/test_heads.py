@@ -5,7 +5,7 @@ import torch
 
 from spamd.model.classifier import Classifier, pad
 from spamd.model.gpt2 import GPT2, GPT2Config
-from spamd.model.heads import AttentionPool, LastToken, MeanPool, spamd_register_heads
+from spamd.model.heads import AttentionPool, FirstToken, LastToken, MeanPool, spamd_register_heads
 
 HEADS = sorted(spamd_register_heads())
 
@@ -27,8 +27,8 @@ def _classifier(name: str) -> Classifier:
 
 
 def test_built_in_heads_have_their_names() -> None:
-    """Three heads are offered, and the default is among them."""
-    assert ["attention-pool", "last-token", "mean-pool"] == HEADS
+    """Four heads are offered, and the default is among them."""
+    assert ["attention-pool", "first-token", "last-token", "mean-pool"] == HEADS
 
 
 @torch.no_grad()
@@ -69,6 +69,14 @@ def test_heads_never_read_padding(name: str) -> None:
     spoilt[1, 3:] = torch.inf
 
     assert torch.equal(head(hidden, lengths), head(spoilt, lengths))
+
+
+def test_first_token_takes_the_first_token() -> None:
+    """The head is the linear layer at position 0."""
+    head = FirstToken(8, 2)
+    hidden = torch.randn(2, 5, 8)
+
+    assert torch.equal(head.linear(hidden[:, 0]), head(hidden, torch.tensor([5, 3])))
 
 
 def test_last_token_takes_the_last_real_token() -> None:

@@ -266,3 +266,14 @@ def test_missing_vocabulary_is_one_sentence(tmp_path: Path) -> None:
     """A file that is not there is named."""
     with pytest.raises(CheckpointError, match=r"v\.tiktoken: the vocabulary cannot be read: No such file"):
         Tokenizer.from_file(tmp_path / "v.tiktoken")
+
+
+def test_padding_is_read_like_text_where_it_is_asked_for(byte_tokenizer: Tokenizer) -> None:
+    """Short texts are filled up with the end of text, long ones are not, and the budget is kept."""
+    padded = byte_tokenizer.padding_to(6)
+
+    assert [*b"ab", 256, 256, 256, 256] == padded.encode("ab", 100).ids
+    assert [*b"abcdefgh"] == padded.encode("abcdefgh", 100).ids
+    assert 4 == len(padded.encode("ab", 4).ids)
+    assert not padded.encode("ab", 100).is_truncated
+    assert [*b"ab"] == padded.padding_to(0).encode("ab", 100).ids
