@@ -1,6 +1,6 @@
 """Is the candidate worse than the checkpoint that runs now? A pure judgement on the same held-out mail.
 
-Three questions, each answered by a paired bootstrap, so that what both models find hard cancels out. A candidate is worse only
+Four questions, each answered by a paired bootstrap, so that what both models find hard cancels out. A candidate is worse only
 where a difference is to its harm beyond chance; a small held-out set can therefore not condemn it, nor can it praise it.
 Promotes nothing. Called by `retraining`.
 """
@@ -45,7 +45,8 @@ def judge(labels: Numbers, candidate: Judged, current: Judged, *, max_ham_lost: 
     It is worse where the 95 % interval of the paired difference, candidate minus current,
     1. of (1-ROCA)% lies above zero, or
     2. of spam caught at 0.5 % ham lost lies below zero, or
-    3. of ham lost at each one's own threshold lies above zero, and the candidate loses more than `max_ham_lost`.
+    3. of ham lost at each one's own threshold lies above zero, and the candidate loses more than `max_ham_lost`, or
+    4. of spam missed at each one's own threshold lies above zero, unless it loses less ham and the current one too much.
 
     Args:
         labels: the truth, (N,) of 0 for ham and 1 for spam.
@@ -64,9 +65,12 @@ def judge(labels: Numbers, candidate: Judged, current: Judged, *, max_ham_lost: 
     if caught.high < 0.0:
         return Decision(is_worse=True, reason=f"The candidate catches less spam: at 0.5 % ham lost it catches {_less(caught)}.")
     lost = paired_difference(labels, _verdicts(candidate), _verdicts(current), _ham_lost, seed=seed)
-    share_lost = _ham_lost(_verdicts(candidate)[labels == 0], _verdicts(candidate)[labels == 1]) / 100.0
-    if lost.low > 0.0 and share_lost > max_ham_lost:
+    candidate_lost, current_lost = (float(_verdicts(judged)[labels == 0].mean()) for judged in (candidate, current))
+    if lost.low > 0.0 and candidate_lost > max_ham_lost:
         return Decision(is_worse=True, reason=f"The candidate loses more ham: at its own threshold it loses {_more(lost)}.")
+    missed = paired_difference(labels, _verdicts(candidate), _verdicts(current), _spam_missed, seed=seed)
+    if missed.low > 0.0 and not candidate_lost < current_lost > max_ham_lost:
+        return Decision(is_worse=True, reason=f"The candidate misses more spam: at its own threshold it misses {_more(missed)}.")
     return Decision(is_worse=False, reason=_say_not_worse(area, caught))
 
 
@@ -84,6 +88,12 @@ def _ham_lost(ham: Numbers, spam: Numbers) -> float:
     """Compute the share of ham, in %, whose verdict is spam."""
     del spam
     return 100.0 * float(ham.mean())
+
+
+def _spam_missed(ham: Numbers, spam: Numbers) -> float:
+    """Compute the share of spam, in %, whose verdict is ham."""
+    del ham
+    return 100.0 * float((1.0 - spam).mean())
 
 
 def _more(difference: Measure) -> str:

@@ -73,6 +73,22 @@ def test_ham_lost_that_was_allowed_is_not_held_against_it():
     assert not _judge(Judged(scores, 0.2), Judged(scores, 0.95), max_ham_lost=0.05).is_worse
 
 
+def test_more_spam_missed_at_its_own_threshold_is_refused():
+    """The same order with a timid threshold is worse, where the current one loses no more ham than is allowed."""
+    scores = _scores(6)
+    decision = _judge(Judged(scores, 0.9999), Judged(scores, 0.95), max_ham_lost=0.01)
+
+    assert decision.is_worse
+    assert decision.reason.startswith("The candidate misses more spam: at its own threshold it misses ")
+
+
+def test_spam_missed_to_spare_ham_is_no_harm():
+    """Where the current one loses more ham than is allowed, a candidate that loses less may miss more spam."""
+    scores = _scores(6)
+
+    assert not _judge(Judged(scores, 0.95), Judged(scores, 0.2)).is_worse
+
+
 @pytest.mark.parametrize("extra", [1, 2])
 def test_one_or_two_messages_are_chance(extra):
     """One or two more ham lost condemn nobody."""
