@@ -85,6 +85,7 @@ def train_candidate(
         What came of it, and the mail; None in a process that only helped another one to train.
     """
     from spamd.hooks.manager import load_plugins, lookup
+    from spamd.model.drafts import remove_left_drafts
     from spamd.training.gathering import gather, open_source
     from spamd.training.progress import SILENT, show_on
     from spamd.training.retraining import retrain as train
@@ -99,6 +100,7 @@ def train_candidate(
     plan = _plan(settings, plugins, wishes, start, work_dir)
     with working_in(work_dir), show_on(sys.stderr) as shown:
         display = SILENT if rank else shown
+        remove_left_drafts(registry.checkpoints_dir)
         mail = gather(
             sources,
             seed=plan.recipe.seed,

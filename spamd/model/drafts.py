@@ -1,6 +1,6 @@
 """Folders and files that appear under their names whole or not at all, whatever is killed or full in between.
 
-Knows nothing of what it writes. Called by `checkpoint` and `training.state`.
+Knows nothing of what it writes. Called by `checkpoint`, `training.state` and `cli.candidate`.
 """
 
 import contextlib
@@ -29,6 +29,16 @@ def draft_folder(parent: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_left_drafts(parent: Path) -> None:
+    """Remove what killed processes left; call it where no other process is writing.
+
+    Args:
+        parent: as for `draft_folder`.
+    """
+    for draft in parent.glob(".draft-*"):
         shutil.rmtree(draft, ignore_errors=True)
 
 

@@ -8,7 +8,7 @@ from teaching import part
 from spamd.errors import TrainingError
 from spamd.model.heads import MeanPool
 from spamd.training import freezing, trainer
-from spamd.training.parts import margins
+from spamd.training.parts import accuracy, margins
 from spamd.training.trainer import Recipe, schedule, train
 
 
@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tiny_classifier, mail):
     with torch.no_grad():
         tiny_classifier.head.linear.weight[0, 0] = torch.nan
 
-    with pytest.raises(TrainingError, match=r"The loss became nan in epoch 1, training; nothing was saved\. Train with a smaller"):
+    with pytest.raises(TrainingError, match=r"The loss became nan in epoch 1, training; nothing was saved\. Train with a"):
         train(tiny_classifier, *mail, _recipe())
 
 
@@ -178,3 +178,54 @@ def test_the_learning_rate_rises_and_falls():
     assert rates.index(1.0) < 100
     assert sorted(rates[100:], reverse=True) == rates[100:]
     assert 0.0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_accumulated_batches_are_one_step(tiny_classifier, mail, batch_size):
+    """The same messages in small pieces give the step that they give together, the last and smaller one of an epoch included."""
+    start = _weights(tiny_classifier)
+    options = {"epochs": 1, "cache_bytes": 0}
+    whole = train(tiny_classifier, *mail, _recipe(batch_size=24, **options))
+    expected = _weights(tiny_classifier)
+    tiny_classifier.load_state_dict(start)
+    pieces = train(tiny_classifier, *mail, _recipe(batch_size=batch_size, accumulate=24 // batch_size, **options))
+
+    assert [step.loss for step in whole.steps] == pytest.approx([step.loss for step in pieces.steps], abs=1e-4)
+    for name, value in tiny_classifier.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-3)
+
+
+def test_it_stops_early(tiny_classifier, mail, monkeypatch):
+    """After so many epochs without a better loss no other begins, and the best one's weights come back."""
+    losses = iter([0.5, 0.2, 0.9, 0.3, 0.1])
+    monkeypatch.setattr(trainer, "_validate", lambda *_: (next(losses), 0.5))
+    found = train(tiny_classifier, *mail, _recipe(epochs=5, patience=2))
+
+    assert [1, 2, 3, 4] == [epoch.number for epoch in found.epochs]
+    assert 2 == found.best.number
+
+
+def test_a_constant_learning_rate_stays(tiny_classifier, mail):
+    """The reference has no schedule."""
+    found = train(tiny_classifier, *mail, _recipe(schedule="constant", epochs=1))
+
+    assert {3e-3} == {step.learning_rate for step in found.steps}
+
+
+def test_bfloat16_learns_as_well(tiny_classifier, mail):
+    """In the fast precision the loss falls alike, and the weights stay float32."""
+    found = train(tiny_classifier, *mail, _recipe(precision="bfloat16"))
+
+    assert found.best.validation_loss < 0.5
+    assert {torch.float32} == {value.dtype for value in tiny_classifier.state_dict().values()}
+
+
+def test_the_course_tells_losses_and_accuracies(tiny_classifier, mail):
+    """An epoch's training figures are the means over its messages, and its validation figures those of the model after it."""
+    found = train(tiny_classifier, *mail, _recipe(epochs=2))
+    last = [step for step in found.steps if step.epoch == 2]
+
+    assert 2 * 15 == len(found.steps)
+    assert sum(step.loss for step in last) / 15 == pytest.approx(found.epochs[1].train_loss)
+    assert sum(step.accuracy for step in last) / 15 == pytest.approx(found.epochs[1].train_accuracy)
+    assert accuracy(tiny_classifier, mail[1]) == pytest.approx(found.best.validation_accuracy)

@@ -1,11 +1,14 @@
 """Kept hidden states are those that would be computed anew, within the memory allowed."""
 
+import io
+
 import pytest
 import torch
 from teaching import part
 
 from spamd.model.heads import MeanPool
 from spamd.training.freezing import apply_policy
+from spamd.training.progress import Lines
 from spamd.training.trunk_cache import TrunkCache, affordable_bytes, choose_type
 
 BATCH = [3, 0, 11, 7]
@@ -78,3 +81,34 @@ def test_types_are_chosen_by_what_fits(num_bytes, expected):
 def test_affordable_memory_is_bounded():
     """At most 2 GiB, and something on every machine."""
     assert 0 < affordable_bytes() <= 2 * 1024**3
+
+
+def test_what_memory_does_not_hold_lies_on_disk(tiny_classifier, byte_tokenizer, tmp_path):
+    """Beyond the cap a file without a name holds hidden states in bfloat16, and no memory is counted."""
+    mail = part(8, byte_tokenizer)
+    exact = TrunkCache(tiny_classifier, mail, 1).batch(BATCH)[0]
+    cache = TrunkCache(tiny_classifier, mail, 1, max_bytes=0, spill_dir=tmp_path / "spill")
+
+    torch.testing.assert_close(cache.batch(BATCH)[0], exact, rtol=1e-2, atol=1e-2)
+    assert (True, 0) == (cache.is_kept, cache.num_bytes)
+    assert [] == list((tmp_path / "spill").iterdir())
+
+
+def test_where_the_disk_has_no_room_nothing_is_kept(tiny_classifier, byte_tokenizer, tmp_path, monkeypatch):
+    """A full disk costs time, not the training, and is told."""
+    monkeypatch.setattr("spamd.training.trunk_cache.DISK_SHARE", 0.0)
+    stream = io.StringIO()
+    cache = TrunkCache(tiny_classifier, part(8, byte_tokenizer), 1, max_bytes=0, spill_dir=tmp_path, display=Lines(stream))
+
+    assert cache.is_kept is False
+    assert f"do not fit on the disk of {tmp_path} (No space left on device)" in stream.getvalue()
+
+
+def test_bfloat16_multiplication_is_close(tiny_classifier, byte_tokenizer):
+    """In the fast precision hidden states agree to its rounding, and are float32 again."""
+    mail = part(8, byte_tokenizer)
+    exact, fast = (TrunkCache(tiny_classifier, mail, 2, precision=kind).batch(BATCH)[0] for kind in ("float32", "bfloat16"))
+
+    assert torch.float32 == fast.dtype
+    torch.testing.assert_close(fast, exact, rtol=3e-2, atol=3e-2)
+    assert not torch.equal(fast, exact)
