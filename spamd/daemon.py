@@ -2,9 +2,9 @@
 
 Start, in this order, each step only after the one before: settings, plugins, checkpoint, a first score, listening, READY=1. A
 fault on the way is raised as an error that names it, and nothing is left half-started. SIGHUP reloads what can change while mail
-flows: the checkpoint that is promoted now, `scoring.threshold` and `log.level`; everything else waits for a restart, and a log
-line says so. SIGTERM and SIGINT drain: sessions that are sending end their message, the others are told 421; a second signal ends
-at once. Knows nothing of protocols or models; it joins the parts. Called by `cli.spamd`.
+flows: the checkpoint that is promoted now, our TLS certificate, `scoring.threshold` and `log.level`; everything else waits for a
+restart, and a log line says so. SIGTERM and SIGINT drain: sessions that are sending end their message, the others are told 421; a
+second signal ends at once. Knows nothing of protocols or models; it joins the parts. Called by `cli.spamd`.
 
 Security: listens where the settings say and opens no other connection; loads only safetensors and JSON; writes nothing to disk.
 """
@@ -15,15 +15,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from spamd import __version__
 from spamd.config import Settings, load_settings
+from spamd.doors import Doors, open_doors
 from spamd.errors import SpamdError
 from spamd.hooks.manager import Kind, load_plugins
 from spamd.inference.batching import Batcher
@@ -31,18 +32,17 @@ from spamd.inference.engine import Engine
 from spamd.interfaces import HeadFactory
 from spamd.service.addresses import refuse_loop
 from spamd.service.filter import MessageFilter
-from spamd.service.listening import own_hostname
 from spamd.service.logs import configure_logging, describe, set_level
 from spamd.service.registry import Registry
-from spamd.service.systemd import inherited_sockets, notify, notify_reloading
-from spamd.smtp.server import start_proxy
-from spamd.spamc.server import start_spamc
+from spamd.service.systemd import notify, notify_reloading, watchdog_seconds
 
 log = structlog.get_logger(__name__)
 
 RELOADABLE = frozenset({"scoring.threshold", "log.level"})
 HEADS: tuple[Kind, ...] = ("head",)
 CLOSE_SECONDS = 1.0
+SIGNS_OF_LIFE = 3
+"""As many are given in the time after which systemd would miss one."""
 
 
 def run_daemon(settings_file: Path | None = None) -> None:
@@ -57,7 +57,8 @@ def run_daemon(settings_file: Path | None = None) -> None:
     """
     settings = load_settings(settings_file)
     configure_logging(settings.log.level, settings.log.format)
-    refuse_loop(settings.smtp.listen, settings.smtp.next_hop)
+    for listen in filter(None, (settings.smtp.listen, settings.smtp.listen_tls)):
+        refuse_loop(listen, settings.smtp.next_hop)
     reload_wanted = asyncio.Event()
     # Whoever promotes a checkpoint while another one loads must not kill the daemon, and is served as soon as it runs.
     signal.signal(signal.SIGHUP, lambda *_: reload_wanted.set())
@@ -96,23 +97,6 @@ def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Pa
     )
 
 
-class Door(Protocol):
-    """Where messages come in; the protocol spoken there is its own affair."""
-
-    @property
-    def addresses(self) -> Sequence[str]:
-        """Where it listens."""
-        ...
-
-    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  the deadline of the whole, not of one wait
-        """Take nothing new, finish what is in flight, and close."""
-        ...
-
-    async def close(self) -> None:
-        """Close at once."""
-        ...
-
-
 class Daemon:
     """A loaded engine behind its doors: the proxy, and the one for spamc clients where that is wanted.
 
@@ -142,6 +126,7 @@ class Daemon:
         self._filter = MessageFilter(
             self._batcher, deadline_seconds=settings.scoring.deadline_seconds, threshold=settings.scoring.threshold
         )
+        self._doors: Doors | None = None
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
 
     async def serve(self, reload_wanted: asyncio.Event) -> None:
@@ -153,20 +138,21 @@ class Daemon:
         Raises:
             OSError: the address cannot be listened on.
         """
-        doors = await self._open_doors()
+        doors = self._doors = await open_doors(self._settings, self._filter)
         stop_wanted = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, stop_wanted)
-        addresses = {name: door.addresses for name, door in zip(("listen", "spamc"), doors, strict=False)}
-        log.info("ready", version=__version__, **addresses, next_hop=self._settings.smtp.next_hop, **self._model())
+        log.info("ready", version=__version__, **doors.addresses, next_hop=self._settings.smtp.next_hop, **self._model())
         self._announce()
         reloading = asyncio.create_task(self._reload_when(reload_wanted))
+        watching = asyncio.create_task(self._show_life(watchdog_seconds()))
         await stop_wanted.wait()
         notify("STOPPING=1")
         reloading.cancel()
         await self._drain(doors)
+        watching.cancel()
 
     async def reload(self) -> None:
         """Serve the promoted checkpoint and the reloadable settings from now on; on any fault keep the old ones and say why."""
@@ -174,6 +160,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         try:
             settings = load_settings(self._settings_file)
+            if self._doors:
+                self._doors.renew_certificate()
             engine = await loop.run_in_executor(self._loader, self._load_promoted)
         except (SpamdError, OSError) as error:
             log.error("reload refused", reason=str(error), **self._model())  # noqa: TRY400  the sentence says it all
@@ -192,42 +180,6 @@ class Daemon:
         """Load the checkpoint that is promoted now; in a thread of its own."""
         return load_engine(self._settings, self._heads, self._registry.current())
 
-    async def _open_doors(self) -> list[Door]:
-        """Open the proxy, and the door for spamc clients where the settings want one: both or neither."""
-        doors: list[Door] = [await self._open_proxy()]
-        if self._settings.spamc.listen:
-            try:
-                doors.append(await self._open_spamc())
-            except BaseException:
-                await doors[0].close()
-                raise
-        return doors
-
-    async def _open_proxy(self) -> Door:
-        """Start the proxy on the address of the settings, or on the sockets that systemd handed over."""
-        settings = self._settings
-        with _naming("smtp.listen", settings.smtp.listen):
-            return await start_proxy(
-                settings.smtp,
-                self._filter,
-                actions=settings.actions,
-                on_failure=settings.scoring.on_failure,
-                deadline_seconds=settings.scoring.deadline_seconds,
-                sockets=inherited_sockets() or None,
-            )
-
-    async def _open_spamc(self) -> Door:
-        """Start to answer spamc clients."""
-        settings = self._settings
-        with _naming("spamc.listen", settings.spamc.listen):
-            return await start_spamc(
-                settings.spamc,
-                self._filter,
-                hostname=await own_hostname(settings.smtp.hostname),
-                subject_tag=settings.actions.subject_tag,
-                deadline_seconds=settings.scoring.deadline_seconds,
-            )
-
     async def _reload_when(self, wanted: asyncio.Event) -> None:
         """Reload whenever asked, one reload at a time; several wishes during one reload are one more reload."""
         while True:
@@ -235,10 +187,21 @@ class Daemon:
             wanted.clear()
             await self.reload()
 
-    async def _drain(self, doors: Sequence[Door]) -> None:
+    async def _show_life(self, seconds: float | None) -> None:
+        """Tell systemd that we live, as long as both live: the loop, which runs this, and the thread that scores.
+
+        Args:
+            seconds: how long systemd waits for it; None where it does not.
+        """
+        while seconds:
+            await self._batcher.turn()
+            notify("WATCHDOG=1")
+            await asyncio.sleep(seconds / SIGNS_OF_LIFE)
+
+    async def _drain(self, doors: Doors) -> None:
         """Let messages in flight finish within the drain timeout, then close everything."""
         log.info("draining", seconds=self._settings.smtp.drain_timeout_seconds)
-        await asyncio.gather(*(door.drain(self._settings.smtp.drain_timeout_seconds) for door in doors))
+        await doors.drain(self._settings.smtp.drain_timeout_seconds)
         self._filter.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(TimeoutError):
@@ -262,18 +225,6 @@ class Daemon:
             "checkpoint": self._batcher.engine.checkpoint,
             "threshold": self._batcher.engine.threshold if threshold is None else threshold,
         }
-
-
-@contextlib.contextmanager
-def _naming(key: str, address: str) -> Iterator[None]:
-    """Turn what the system says about an address that cannot be listened on into a sentence that names the setting."""
-    try:
-        yield
-    except OSError as error:
-        # Numbers of the resolver are negative, and Python puts the address into the texts of all others.
-        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        reason = f"cannot be listened on: {cause}; stop what uses it or change {key}"
-        raise OSError(error.errno, reason, address) from None
 
 
 def changed_keys(old: Settings, new: Settings) -> list[str]:

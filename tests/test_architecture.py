@@ -26,6 +26,7 @@ BELOW: dict[str, set[str]] = {
     "service": {"errors", "verdict", "mail", "inference"},
     "smtp": {"errors", "verdict", "config", "mail", "service"},
     "spamc": {"errors", "verdict", "config", "mail", "service"},
+    "doors": {"config", "service", "smtp", "spamc"},
 }
 """What each part may import besides itself and `spamd.__version__`. `cli` and `daemon` stand above and may import everything."""
 
@@ -67,8 +68,8 @@ NETWORK = {
 LISTENING = "service/listening.py"
 """The one module outside smtp and spamc that opens sockets: those that both listen on."""
 
-SOCKETS = {"service/addresses.py", "service/systemd.py", LISTENING}
-"""Modules outside smtp and spamc that use sockets without opening a connection: to resolve names, to tell systemd, to listen."""
+SOCKETS = {"doors.py", "service/addresses.py", "service/door.py", "service/systemd.py", LISTENING}
+"""Modules outside smtp and spamc that use sockets without opening a connection: to resolve names, tell systemd, listen, accept."""
 
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries whose files are programs."""

@@ -15,7 +15,7 @@ from daemon_process import PATIENCE_SECONDS, DaemonProcess, connected
 from fake_engine import FakeEngine
 from next_hop import NextHop
 
-from spamd import daemon
+from spamd import daemon, doors
 from spamd.cli import spamd as program
 from spamd.config import load_settings
 from spamd.errors import CheckpointError
@@ -166,14 +166,14 @@ def start(settings_file, monkeypatch):
     """A function that serves in this process with a fake engine; it returns daemon, task and address."""
     proxies = []
     started = asyncio.Event()
-    start_proxy = daemon.start_proxy
+    start_proxy = doors.start_proxy
 
     async def remembered(*arguments, **options):
         proxies.append(await start_proxy(*arguments, **options))
         started.set()
         return proxies[-1]
 
-    monkeypatch.setattr(daemon, "start_proxy", remembered)
+    monkeypatch.setattr(doors, "start_proxy", remembered)
 
     async def start_it(engine, next_hop):
         monkeypatch.setenv("SPAMD_SMTP__NEXT_HOP", next_hop.address)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from spamd.config.base import Section
-from spamd.config.values import Address, AddressOrNone, File, Hostname, Networks
+from spamd.config.values import Address, AddressOrNone, File, Hostname, Mode, Networks
 
 
 class SmtpSettings(Section):
@@ -17,6 +17,18 @@ class SmtpSettings(Section):
 
     listen: Address = "127.0.0.1:10025"
     """Where the proxy listens: host:port, [v6]:port or unix:/path."""
+    listen_mode: Mode = "0666"
+    """Who may connect to a UNIX socket, as for chmod; the folder that it lies in decides too."""
+    tls_certificate: File | None = None
+    """PEM file of our certificate, those up to the authority behind it; with it, STARTTLS is offered. SIGHUP reads it anew."""
+    tls_key: File | None = None
+    """PEM file of its key, without passphrase; unset where the key is in `tls_certificate` too."""
+    tls_required: bool = False
+    """Whether mail is refused from clients that have not said STARTTLS; those on a UNIX socket need not."""
+    listen_tls: AddressOrNone = ""
+    """Where the proxy listens besides for TLS from the first byte (implicit TLS); empty is off."""
+    proxy_protocol_from: Networks = ()
+    """Load balancers, as networks, that put a PROXY header (v1 or v2) before each connection; the client it names counts."""
     next_hop: Address = "127.0.0.1:10026"
     """Where mail goes on to: host:port, [v6]:port or unix:/path."""
     next_hop_protocol: Literal["smtp", "lmtp"] = "smtp"
@@ -58,12 +70,29 @@ class SmtpSettings(Section):
     drain_timeout_seconds: float = Field(default=30.0, gt=0)
     """How long sessions may go on after SIGTERM."""
 
+    @field_validator("tls_key", "tls_required", "listen_tls")
+    @classmethod
+    def _has_a_certificate(cls, value: object, others: ValidationInfo) -> object:
+        """Refuse TLS without a certificate."""
+        if value and "tls_certificate" in others.data and others.data["tls_certificate"] is None:
+            raise ValueError(f"{value if isinstance(value, bool) else str(value)!r} has no effect without smtp.tls_certificate.")
+        return value
+
+    @field_validator("listen_tls")
+    @classmethod
+    def _is_another_place(cls, value: str, others: ValidationInfo) -> str:
+        """Refuse two doors in one place."""
+        if value and value == others.data.get("listen") and not value.endswith(":0"):
+            raise ValueError(f"{value!r} is where plain connections are taken (smtp.listen); give each its own.")
+        return value
+
     @field_validator("next_hop")
     @classmethod
     def _leads_on(cls, value: str, others: ValidationInfo) -> str:
         """Refuse a next hop that is spelt as our own address; the daemon resolves names and looks again."""
-        if value == others.data.get("listen") and not value.endswith(":0"):
-            raise ValueError(f"{value!r} is where spamd itself listens (smtp.listen), so that mail would go in circles.")
+        for key in ("listen", "listen_tls"):
+            if value == others.data.get(key) and not value.endswith(":0"):
+                raise ValueError(f"{value!r} is where spamd itself listens (smtp.{key}), so that mail would go in circles.")
         return value
 
     @field_validator("next_hop_tls")
@@ -88,6 +117,8 @@ class SpamcSettings(Section):
 
     listen: AddressOrNone = ""
     """Where spamc clients are answered: host:port, [v6]:port or unix:/path; empty is off. SpamAssassin's own port is 783."""
+    listen_mode: Mode = "0666"
+    """Who may connect to a UNIX socket, as for chmod; the folder that it lies in decides too."""
     allowed_clients: Networks = ("127.0.0.0/8", "::1/128")
     """Networks that may connect."""
     max_message_bytes: int = Field(default=52_428_800, gt=0)

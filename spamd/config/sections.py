@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     def _has_a_place_of_its_own(cls, value: SpamcSettings, others: ValidationInfo) -> SpamcSettings:
         """Refuse two doors in one place: a second UNIX socket would silently replace the first."""
         smtp = others.data.get("smtp")
-        if smtp and value.listen == smtp.listen and not value.listen.endswith(":0"):
+        if smtp and value.listen and value.listen in {smtp.listen, smtp.listen_tls} and not value.listen.endswith(":0"):
             raise ValueError(f"spamc.listen ({value.listen}) is where the proxy listens (smtp.listen); give each its own.")
         return value
 

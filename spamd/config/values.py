@@ -105,6 +105,13 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _mode(value: str) -> str:
+    """Accept permission bits as chmod takes them."""
+    if not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError(f"{value!r} is no mode; write four octal digits such as 0660.")
+    return value
+
+
 def _path(value: Any) -> Any:
     """Refuse what names no file or folder: an empty text would silently mean the folder that spamd was started in."""
     if isinstance(value, str) and (not value.strip() or "\0" in value):
@@ -124,6 +131,7 @@ File = Annotated[Path, BeforeValidator(_path), AfterValidator(_absolute)]
 Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(_absolute)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
+Mode = Annotated[str, AfterValidator(_mode)]
 Network = Annotated[str, AfterValidator(_network)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]

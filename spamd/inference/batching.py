@@ -112,6 +112,10 @@ class Batcher:
         old, self._engine = self._engine, engine
         return old
 
+    async def turn(self) -> None:
+        """Wait until the thread that scores has had time for something else: a sign that it lives and moves."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, bool)
+
     async def close(self) -> None:
         """Take nothing new, score all that waits, and end the thread."""
         self._is_closed = True

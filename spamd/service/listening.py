@@ -1,6 +1,6 @@
 """Listening sockets, and who may come in through them: what every door of the daemon shares.
 
-Knows no protocol and keeps no session. Called by `smtp.server` and `spamc.server`.
+Knows no protocol and accepts nobody (`door` does). Called by `smtp.server` and `spamc.server`.
 
 Security: listens where the settings say, and opens no connection, save to see whether a UNIX socket in its way is still served.
 """
@@ -12,18 +12,12 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-import structlog
-
 from spamd.errors import ConfigError
-from spamd.service.logs import describe
-
-log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
-RETRY_SECONDS = 0.5
 PROBE_SECONDS = 1.0
 HOSTNAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
@@ -43,17 +37,18 @@ async def own_hostname(setting: str) -> str:
     return hostname
 
 
-async def open_listeners(address: str) -> list[socket.socket]:
+async def open_listeners(address: str, mode: str = "0666") -> list[socket.socket]:
     """Open listening sockets: one for each address that a host name has.
 
     Args:
         address: `host:port`, `[v6]:port` or `unix:/path`.
+        mode: who may connect to a UNIX socket, as octal digits.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     if address.startswith("unix:"):
-        return [_unix_listener(Path(address.removeprefix("unix:")))]
+        return [_unix_listener(Path(address.removeprefix("unix:")), int(mode, 8))]
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -66,19 +61,23 @@ async def open_listeners(address: str) -> list[socket.socket]:
     return listeners
 
 
-def _unix_listener(path: Path) -> socket.socket:
+def _unix_listener(path: Path, mode: int) -> socket.socket:
     """Open a UNIX socket in the place of one that a former run left behind, but never of one that serves."""
     if path.is_socket():
         if _is_served(path):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The socket gets its mode as it comes to be: a chmod afterwards could be led to another file.
+    umask = os.umask(0o777 & ~mode)
     try:
         listener.bind(str(path))
     except OSError as error:
         listener.close()
         # Python gives no number where the path is longer than such addresses may be.
         raise OSError(error.errno or errno.ENAMETOOLONG, error.strerror or str(error), str(path)) from None
+    finally:
+        os.umask(umask)
     listener.listen(BACKLOG)
     return listener
 
@@ -105,34 +104,13 @@ def address_of(listener: socket.socket) -> str:
     return f"unix:{name}"
 
 
-async def accept_for_ever(
-    listener: socket.socket, has_room: asyncio.Event, make_protocol: Callable[[], asyncio.BaseProtocol]
-) -> None:
-    """Let clients in while there is room; the others wait in the backlog of the socket, and none is told to go away.
+def client_of(connection: socket.socket) -> str:
+    """Return the address of a client, without the zone of a link-local one; empty on a UNIX socket.
 
-    Args:
-        listener: the listening socket.
-        has_room: set while another client may come in.
-        make_protocol: makes what serves a connection.
+    Raises:
+        OSError: the client has gone.
     """
-    loop = asyncio.get_running_loop()
-    listener.settimeout(0)
-    while True:
-        await has_room.wait()
-        connection: socket.socket | None = None
-        try:
-            connection, _ = await loop.sock_accept(listener)
-            await loop.connect_accepted_socket(make_protocol, connection)
-        except Exception as error:  # noqa: BLE001  out of descriptors, or anything else: the listening must go on
-            log.error("connection not accepted", retry_seconds=RETRY_SECONDS, **describe(error))  # noqa: TRY400
-            if connection:
-                connection.close()
-            await asyncio.sleep(RETRY_SECONDS)
-
-
-def client_of(transport: asyncio.BaseTransport) -> str:
-    """Return the address of a client, without the zone of a link-local one; empty on a UNIX socket."""
-    peer = transport.get_extra_info("peername")
+    peer = connection.getpeername()
     return str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else ""
 
 

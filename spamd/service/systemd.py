@@ -1,7 +1,7 @@
-"""What a daemon says to systemd and gets from it: readiness notices and listening sockets.
+"""What a daemon says to systemd and gets from it: notices, how often it wants a sign of life, and listening sockets.
 
-A few lines of our own instead of a dependency (see sd_notify(3) and sd_listen_fds(3)); silent where systemd is not there. Called
-by `daemon`.
+A few lines of our own instead of a dependency (see sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3)); silent where
+systemd is not there. Called by `daemon` and `doors`.
 
 Security: writes short fixed texts to the one socket that $NOTIFY_SOCKET names; nothing of a message is among them.
 """
@@ -41,13 +41,23 @@ def notify_reloading() -> None:
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
-def inherited_sockets() -> list[socket.socket]:
-    """Return the listening sockets that systemd opened for this program, none where it did not."""
+def watchdog_seconds() -> float | None:
+    """Say how long systemd waits for a sign of life before it kills us; None where it keeps no watch."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdecimal() and int(microseconds) else None
+
+
+def inherited_sockets() -> dict[str, list[socket.socket]]:
+    """Return the listening sockets that systemd opened for this program, by their FileDescriptorName."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = int(os.environ.get("LISTEN_FDS", "0"))
-    sockets = [socket.socket(fileno=descriptor) for descriptor in range(FIRST_INHERITED, FIRST_INHERITED + count)]
-    for inherited in sockets:
+        return {}
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    sockets: dict[str, list[socket.socket]] = {}
+    for number in range(int(os.environ.get("LISTEN_FDS", "0"))):
+        inherited = socket.socket(fileno=FIRST_INHERITED + number)
         inherited.set_inheritable(False)
         inherited.settimeout(0)
+        sockets.setdefault(names[number] if number < len(names) else "", []).append(inherited)
     return sockets

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from spamd.smtp import replies
 from spamd.smtp.next_hop import NextHop
+from spamd.smtp.proxy_protocol import Peer
 from spamd.smtp.replies import Reply
 from spamd.smtp.transaction import Phase, Transaction
 
@@ -39,20 +40,37 @@ class Commands:
         hostname: our name.
         next_hop: where mail goes on to.
         max_message_bytes: what EHLO announces at the most.
+        offers_tls: whether the client may say STARTTLS.
+        requires_tls: whether it must, before it sends mail.
+        announced: the client, where a load balancer named it, so that the next hop would not know it.
 
     Attributes:
         helo: the name the client gave; empty before it did.
-        is_extended: whether it said EHLO.
+        is_encrypted: whether the session runs in TLS.
         transaction: what it has open at the next hop.
     """
 
-    def __init__(self, hostname: str, next_hop: NextHop, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        next_hop: NextHop,
+        max_message_bytes: int,
+        *,
+        offers_tls: bool = False,
+        requires_tls: bool = False,
+        announced: Peer | None = None,
+    ) -> None:
         self.helo = ""
-        self.is_extended = False
+        self.is_encrypted = False
         self.transaction = Transaction(next_hop)
         self._hostname = hostname
         self._next_hop = next_hop
         self._max_message_bytes = max_message_bytes
+        self._offers_tls = offers_tls
+        self._requires_tls = requires_tls
+        self._announced = announced
+        self._is_extended = False
+        self._has_forwarded = False
         self._methods: dict[bytes, Callable[[bytes, str], Awaitable[Reply]]] = {
             b"HELO": self._helo,
             b"EHLO": self._ehlo,
@@ -61,7 +79,18 @@ class Commands:
             b"RCPT": self._rcpt,
             b"DATA": self._data,
             b"RSET": self._rset,
+            b"STARTTLS": self._starttls,
         }
+
+    @property
+    def protocol(self) -> str:
+        """How mail comes in, in the words of a trace field (RFC 3848)."""
+        return ("ESMTPS" if self.is_encrypted else "ESMTP") if self._is_extended else "SMTP"
+
+    def begin_anew(self, *, is_encrypted: bool) -> None:
+        """Forget what the client said so far."""
+        self.helo, self._is_extended, self._has_forwarded = "", False, False
+        self.is_encrypted = is_encrypted
 
     async def answer(self, line: bytes) -> Reply:
         """Answer one command.
@@ -70,7 +99,8 @@ class Commands:
             line: the whole line without its line end.
 
         Returns:
-            The reply. `GO_AHEAD` means that a message may come now, `BYE` that the session is over.
+            The reply. `GO_AHEAD` means that a message may come now, `START_TLS` that TLS begins behind it, `BYE` that the session
+            is over.
 
         Raises:
             RelayError: the next hop is lost.
@@ -86,7 +116,7 @@ class Commands:
         if not argument:
             return replies.HOSTNAME_MISSING
         await self.transaction.reset()
-        self.helo, self.is_extended = argument, False
+        self.helo, self._is_extended = argument, False
         return Reply.of(f"250 {self._hostname}")
 
     async def _ehlo(self, _line: bytes, argument: str) -> Reply:
@@ -97,9 +127,23 @@ class Commands:
         if not argument:
             return replies.HOSTNAME_MISSING
         await self.transaction.reset()
-        announced = announcement(await self._next_hop.capabilities(), self._max_message_bytes)
-        self.helo, self.is_extended = argument, True
-        return Reply.of_lines(250, [self._hostname, *announced])
+        capabilities = await self._next_hop.capabilities()
+        announced = announcement(capabilities, self._max_message_bytes, is_encrypted=self.is_encrypted)
+        self.helo, self._is_extended = argument, True
+        return Reply.of_lines(250, [self._hostname, *announced, *["STARTTLS"] * self._may_start_tls()])
+
+    async def _starttls(self, _line: bytes, argument: str) -> Reply:
+        """Let TLS begin; what was open ends."""
+        if argument:
+            return replies.NO_ARGUMENT
+        if not self._may_start_tls():
+            return replies.ENCRYPTED_ALREADY if self._offers_tls else replies.NOT_IMPLEMENTED
+        await self.transaction.reset()
+        return replies.START_TLS
+
+    def _may_start_tls(self) -> bool:
+        """Tell whether the client may say STARTTLS now."""
+        return self._offers_tls and not self.is_encrypted
 
     async def _xforward(self, line: bytes, argument: str) -> Reply:
         """Pass on what is known of the original client, which is legal between transactions alone."""
@@ -107,10 +151,27 @@ class Commands:
             return replies.ARGUMENT_MISSING
         if self.transaction.phase is Phase.OPEN:
             return replies.NOT_WITHIN_TRANSACTION
-        return await self.transaction.xforward(line)
+        reply = await self.transaction.xforward(line)
+        self._has_forwarded = self._has_forwarded or reply.is_positive
+        return reply
+
+    async def _forward(self, client: Peer) -> None:
+        """Tell the next hop, as far as it wants to know, who the client behind the load balancer is.
+
+        Whatever it answers, the message goes on: it is about the log. A client that has said more itself is not contradicted.
+        """
+        has_forwarded, self._has_forwarded = self._has_forwarded, False
+        wanted = (await self._next_hop.capabilities()).get("XFORWARD", "").upper().split()
+        if has_forwarded or "ADDR" not in wanted or not client.address:
+            return
+        known = {"NAME": "[UNAVAILABLE]", "ADDR": xforward_address(client.address), "PORT": str(client.port)}
+        attributes = " ".join(f"{name}={value}" for name, value in known.items() if name in wanted)
+        await self.transaction.xforward(f"XFORWARD {attributes}".encode())
 
     async def _mail(self, line: bytes, _argument: str) -> Reply:
         """Open a transaction at the next hop."""
+        if self._requires_tls and not self.is_encrypted:
+            return replies.NEED_TLS
         if not self.helo:
             return replies.NEED_HELO
         if self.transaction.phase is Phase.OPEN:
@@ -120,6 +181,8 @@ class Commands:
         size = SIZE_PARAMETER.search(line)
         if size and int(size[1]) > self._max_message_bytes:
             return replies.TOO_BIG
+        if self._announced:
+            await self._forward(self._announced)
         return await self.transaction.mail(line)
 
     async def _rcpt(self, line: bytes, _argument: str) -> Reply:
@@ -160,7 +223,6 @@ SIMPLE_REPLIES = {
     b"HELP": replies.HELP,
     b"EXPN": replies.NOT_IMPLEMENTED,
     b"AUTH": replies.NOT_IMPLEMENTED,
-    b"STARTTLS": replies.NOT_IMPLEMENTED,
     b"BDAT": replies.NOT_IMPLEMENTED,
     b"TURN": replies.NOT_IMPLEMENTED,
     b"ETRN": replies.NOT_IMPLEMENTED,
@@ -168,19 +230,27 @@ SIMPLE_REPLIES = {
 """Commands that are answered alike at any time."""
 
 
-def announcement(capabilities: Mapping[str, str], max_message_bytes: int) -> list[str]:
+def announcement(capabilities: Mapping[str, str], max_message_bytes: int, *, is_encrypted: bool = False) -> list[str]:
     """Say what EHLO announces: what the next hop announces and what passes through us, and PIPELINING.
 
     Args:
         capabilities: of the next hop: keyword -> parameters.
         max_message_bytes: our own limit; the lower one is announced.
+        is_encrypted: whether the session runs in TLS. REQUIRETLS is for such alone (RFC 8689, section 2). PIPELINING is not:
+            with it Exim says QUIT early and closes its side, after which asyncio sends nothing more through TLS, no reply either.
 
     Returns:
         The lines after the host name.
     """
-    lines = ["PIPELINING"]
+    lines = [] if is_encrypted else ["PIPELINING"]
     if "SIZE" in capabilities:
         theirs = capabilities["SIZE"]
         has_limit = theirs.isdecimal() and int(theirs) > 0
         lines.append(f"SIZE {min(int(theirs), max_message_bytes) if has_limit else max_message_bytes}")
-    return lines + [f"{keyword} {capabilities[keyword]}".strip() for keyword in PASSED_CAPABILITIES if keyword in capabilities]
+    passed = [word for word in PASSED_CAPABILITIES if word in capabilities and (is_encrypted or word != "REQUIRETLS")]
+    return lines + [f"{keyword} {capabilities[keyword]}".strip() for keyword in passed]
+
+
+def xforward_address(address: str) -> str:
+    """Write an address as XFORWARD takes it."""
+    return f"IPV6:{address}" if ":" in address else address

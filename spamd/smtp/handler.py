@@ -19,8 +19,9 @@ from spamd.errors import SpamdError
 from spamd.mail.headers import count_hops, has_hop_id, prepend_fields, received_field, rewrite_subject, verdict_fields
 from spamd.service.judge import MessageJudge, judgement_of, off_loop
 from spamd.service.logs import describe
+from spamd.service.record import MessageRecord
 from spamd.smtp import replies
-from spamd.smtp.record import MessageRecord, Origin
+from spamd.smtp.record import Origin, record_of, write_record
 from spamd.smtp.replies import Reply, reply_to
 from spamd.smtp.transaction import Transaction
 from spamd.smtp.wire import CRLF, has_bare_newline, normalise, unstuff
@@ -88,7 +89,7 @@ class MessageHandler:
             The reply to the client's dot.
         """
         queue_id = self._next_id()
-        record = MessageRecord(queue_id, origin, len(wire), transaction.num_recipients)
+        record = record_of(queue_id, origin, len(wire), transaction.num_recipients)
         with structlog.contextvars.bound_contextvars(queue_id=queue_id):
             try:
                 reply = await self._take(wire, origin, transaction, record)
@@ -98,7 +99,7 @@ class MessageHandler:
             finally:
                 # Nothing to do where the message was sent or refused; after a failure, no dot must reach the next hop.
                 transaction.abandon()
-            record.write(reply)
+            write_record(record, reply)
         return reply
 
     async def refuse(self, reply: Reply, num_bytes: int, origin: Origin, transaction: Transaction) -> Reply:
@@ -113,9 +114,9 @@ class MessageHandler:
         Returns:
             The reply.
         """
-        record = MessageRecord(self._next_id(), origin, num_bytes, transaction.num_recipients)
+        record = record_of(self._next_id(), origin, num_bytes, transaction.num_recipients)
         await transaction.reset()
-        record.write(reply)
+        write_record(record, reply)
         return reply
 
     def _next_id(self) -> str:
@@ -134,13 +135,14 @@ class MessageHandler:
             return await _refuse(transaction, replies.LOOP)
         judgement = record.judgement = await judgement_of(self._judge, message, policy.deadline_seconds)
         del message
-        action = record.action = action_for(
+        action = action_for(
             judgement.verdict,
             on_failure=policy.on_failure,
             subject_tag=policy.subject_tag,
             reject_score=policy.reject_score,
             quarantine_score=policy.quarantine_score,
         )
+        record.facts["action"] = action.value
         if action is Action.REJECT:
             return await _refuse(transaction, replies.SPAM)
         if action is Action.DEFER:
@@ -176,7 +178,7 @@ class MessageHandler:
             hostname=self._policy.hostname,
             identifier=queue_id,
             when=datetime.now(UTC),
-            protocol="UTF8SMTP" if is_utf8 else origin.protocol,
+            protocol=origin.protocol.replace("ESMTP", "UTF8SMTP") if is_utf8 else origin.protocol,
         )
         return received + verdict_fields(verdict, hostname=self._policy.hostname, version=self._policy.version)
 

@@ -1,4 +1,4 @@
-"""Who may connect, how often, and how much mail is held in memory at once.
+"""Who may connect, how often, and how much of a message is taken in.
 
 Counts and says yes or no; opens nothing and closes nothing. Called by `session`, made by `server`.
 
@@ -9,12 +9,19 @@ from collections import Counter
 from collections.abc import Iterable
 
 from spamd.service.listening import Neighbourhood
+from spamd.service.memory import Holding, Memory, Outcome
 from spamd.smtp import replies
 from spamd.smtp.replies import Reply
-from spamd.smtp.wire import CHUNK_BYTES
+from spamd.smtp.wire import CHUNK_BYTES, NoEnd, WireReader
 
 COPIES = 2
 """A message in flight is held as it came and once more: without dot-stuffing for the judge, then with our fields."""
+
+MAX_DROPPED_FACTOR = 4
+"""A message that is not kept is read on to its end, up to so many times what one may have."""
+
+LEAST_BYTES = COPIES * CHUNK_BYTES
+"""Without room for this, no message is begun."""
 
 
 class Admission:
@@ -51,44 +58,8 @@ class Admission:
             del self._num_connections[client]
 
 
-class Memory:
-    """The bytes that all messages in flight may hold together.
-
-    Args:
-        max_bytes: the limit.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._num_held = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more can be taken in."""
-        return self._num_held + COPIES * CHUNK_BYTES > max(self._max_bytes, COPIES * CHUNK_BYTES)
-
-    def take(self, num_bytes: int, num_held: int) -> bool:
-        """Reserve for one message; what is held by it alone may exceed the limit, or the largest would never pass.
-
-        Args:
-            num_bytes: how much more it needs.
-            num_held: how much it holds already.
-
-        Returns:
-            Whether there was room.
-        """
-        if self._num_held + num_bytes > self._max_bytes and self._num_held > num_held:
-            return False
-        self._num_held += num_bytes
-        return True
-
-    def give(self, num_bytes: int) -> None:
-        """Give back what was reserved."""
-        self._num_held -= num_bytes
-
-
-class Holding:
-    """What one message holds of the memory while it comes in and passes.
+class Intake:
+    """Takes one message in, unless it is too much.
 
     Args:
         memory: shared by all.
@@ -96,35 +67,60 @@ class Holding:
 
     Attributes:
         refusal: what the client is told where the message is not kept.
-        num_bytes: how much of it came, with what followed it in the same chunk.
     """
 
     def __init__(self, memory: Memory, max_bytes: int) -> None:
         self.refusal = replies.NO_MEMORY
-        self.num_bytes = 0
-        self._memory = memory
-        # The last chunk may hold the terminating dot and commands behind it; `session` looks at the exact size afterwards.
-        self._max_bytes = max_bytes + CHUNK_BYTES
-        self._num_taken = 0
+        # The last chunk may hold the terminating dot and commands behind it; the exact size is looked at afterwards.
+        self._holding = Holding(memory, max_bytes + CHUNK_BYTES, COPIES)
+        self._max_bytes = max_bytes
 
-    def keep(self, num_bytes: int) -> bool:
+    @property
+    def num_bytes(self) -> int:
+        """How much of it came, with what followed it in the same chunk."""
+        return self._holding.num_bytes
+
+    async def read(self, reader: WireReader, stall_seconds: float) -> bytes | None:
+        """Read the message.
+
+        Args:
+            reader: brings it.
+            stall_seconds: how long the client may be silent.
+
+        Returns:
+            The message in wire form; None where it is not kept, and `refusal` then says why.
+        """
+        try:
+            wire = await reader.read_message(
+                self._keep, stall_seconds=stall_seconds, max_dropped_bytes=MAX_DROPPED_FACTOR * self._max_bytes
+            )
+        except TimeoutError:
+            self._refuse(replies.DATA_TOO_SLOW)
+            return None
+        except NoEnd:
+            self._refuse(replies.DATA_TOO_LONG)
+            return None
+        if wire is not None and len(wire) > self._max_bytes:
+            self._refuse(replies.TOO_BIG)
+            return None
+        return wire
+
+    def release(self) -> None:
+        """Give everything back."""
+        self._holding.release()
+
+    def _keep(self, num_bytes: int) -> bool:
         """Reserve for bytes that came; where they do not fit, give back what was held and say no."""
-        self.num_bytes += num_bytes
-        if self.num_bytes > self._max_bytes:
-            self.refuse(replies.TOO_BIG)
-        elif self._memory.take(COPIES * num_bytes, self._num_taken):
-            self._num_taken += COPIES * num_bytes
-            return True
-        else:
-            self.refuse(replies.NO_MEMORY)
-        return False
+        outcome = self._holding.keep(num_bytes)
+        if outcome is not Outcome.KEPT:
+            self._refuse(REFUSALS[outcome])
+        return outcome is Outcome.KEPT
 
-    def refuse(self, reply: Reply) -> None:
+    def _refuse(self, reply: Reply) -> None:
         """Decide that the message is not kept."""
         self.refusal = reply
         self.release()
 
-    def release(self) -> None:
-        """Give everything back."""
-        self._memory.give(self._num_taken)
-        self._num_taken = 0
+
+REFUSALS = {Outcome.TOO_BIG: replies.TOO_BIG, Outcome.NO_ROOM: replies.NO_MEMORY}
+"""What the client is told of a message that is not kept."""

@@ -1,27 +1,33 @@
-"""The proxy as a whole: listening, letting sessions in, draining.
+"""The proxy as a whole: where it listens, what its sessions share, and how a connection becomes one.
 
-Runs in the caller's event loop, without aiosmtpd's Controller (a thread, and tasks cancelled at its end). When all sessions are
-taken it stops accepting, so that clients wait in the backlog of the socket and none is told to go away. Knows nothing of SMTP
+Runs in the caller's event loop, without aiosmtpd's Controller (a thread, and tasks cancelled at its end). Knows nothing of SMTP
 commands or messages. Called by `daemon`.
 
-Security: listens where the settings say, or on the sockets it is given; clients are let in by `limits`.
+Security: listens where the settings say, or on the sockets it is given; clients are let in by `limits`, and a PROXY header is
+believed from the addresses named for it alone.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import socket
+import ssl
 from collections.abc import Sequence
 
 from spamd import __version__
 from spamd.config import ActionSettings, SmtpSettings
+from spamd.errors import ConfigError
+from spamd.service.door import Door, TurnedAway
 from spamd.service.judge import MessageJudge
-from spamd.service.listening import accept_for_ever, address_of, open_listeners, own_hostname
+from spamd.service.listening import Neighbourhood, client_of, open_listeners, own_hostname
+from spamd.service.memory import Memory
 from spamd.smtp.handler import MessageHandler, Policy
-from spamd.smtp.limits import Admission, Memory
+from spamd.smtp.limits import Admission
 from spamd.smtp.next_hop import NextHop, Tls
+from spamd.smtp.proxy_protocol import Peer, announced_client
 from spamd.smtp.relay import Timeouts
 from spamd.smtp.session import FilterSMTP
-from spamd.smtp.tls import next_hop_context
+from spamd.smtp.tls import CLOSE_SECONDS, HANDSHAKE_SECONDS, next_hop_context, reason_of, server_context
 
 __all__ = ["FilterSMTP", "Proxy", "start_proxy"]
 
@@ -33,7 +39,8 @@ async def start_proxy(
     actions: ActionSettings | None = None,
     on_failure: str = "pass",
     deadline_seconds: float = 20.0,
-    sockets: Sequence[socket.socket] | None = None,
+    sockets: Sequence[socket.socket] = (),
+    tls_sockets: Sequence[socket.socket] = (),
 ) -> "Proxy":
     """Start to listen and to filter.
 
@@ -44,6 +51,7 @@ async def start_proxy(
         on_failure: `pass` or `defer`: what becomes of a message without a verdict.
         deadline_seconds: the judge's own deadline; it is given up somewhat later.
         sockets: listening sockets to take instead of opening some.
+        tls_sockets: likewise, for TLS from the first byte.
 
     Returns:
         The proxy, which accepts mail already.
@@ -67,9 +75,27 @@ async def start_proxy(
         bare_newlines=settings.bare_newlines,
         max_hops=settings.max_hops,
     )
-    tls = _next_hop_tls(settings)
-    listeners = list(sockets) if sockets else await open_listeners(settings.listen)
-    return Proxy(settings, hostname, MessageHandler(judge, policy), listeners, tls=tls)
+    tls, next_hop_tls = tls_for_clients(settings), tls_for_next_hop(settings)
+    if tls_sockets and not tls:
+        raise ConfigError("systemd handed over a socket named smtps, for TLS; set smtp.tls_certificate, or take the socket away.")
+    listeners = list(sockets) or await open_listeners(settings.listen, settings.listen_mode)
+    tls_listeners = list(tls_sockets)
+    if settings.listen_tls and not tls_listeners:
+        try:
+            tls_listeners = await open_listeners(settings.listen_tls, settings.listen_mode)
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+    return Proxy(
+        settings,
+        hostname,
+        MessageHandler(judge, policy),
+        listeners,
+        tls_listeners=tls_listeners,
+        tls=tls,
+        next_hop_tls=next_hop_tls,
+    )
 
 
 class Proxy:
@@ -80,10 +106,9 @@ class Proxy:
         hostname: our name.
         handler: takes the messages.
         listeners: sockets to accept on; closed with the proxy.
-        tls: how connections to the next hop are encrypted; None leaves them plain.
-
-    Attributes:
-        addresses: where it listens, in the form that settings take.
+        tls_listeners: those on which TLS begins with the first byte.
+        tls: what TLS with clients needs; None has none.
+        next_hop_tls: how connections to the next hop are encrypted; None leaves them plain.
     """
 
     def __init__(
@@ -91,15 +116,17 @@ class Proxy:
         settings: SmtpSettings,
         hostname: str,
         handler: MessageHandler,
-        listeners: list[socket.socket],
+        listeners: Sequence[socket.socket],
         *,
-        tls: Tls | None = None,
+        tls_listeners: Sequence[socket.socket] = (),
+        tls: ssl.SSLContext | None = None,
+        next_hop_tls: Tls | None = None,
     ) -> None:
-        self.addresses = [address_of(listener) for listener in listeners]
         self._settings = settings
         self._hostname = hostname
         self._handler = handler
-        self._listeners = listeners
+        self._tls = tls
+        self._tls_listeners = frozenset(tls_listeners)
         self._next_hop = NextHop(
             settings.next_hop,
             protocol=settings.next_hop_protocol,
@@ -109,21 +136,30 @@ class Proxy:
                 command_seconds=settings.next_hop_command_timeout_seconds,
                 dot_seconds=settings.next_hop_dot_timeout_seconds,
             ),
-            tls=tls,
+            tls=next_hop_tls,
         )
         self._admission = Admission(settings.allowed_clients, settings.max_connections_per_client)
+        self._load_balancers = Neighbourhood(settings.proxy_protocol_from)
         self._memory = Memory(settings.max_memory_bytes)
-        self._sessions: set[FilterSMTP] = set()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
-        self._accepting = [
-            asyncio.create_task(accept_for_ever(listener, self._has_room, self._make_session)) for listener in listeners
-        ]
+        self._door = Door([*listeners, *tls_listeners], settings.max_connections, self._bring_in)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, in the form that settings take."""
+        return self._door.addresses
 
     @property
     def num_sessions(self) -> int:
         """Sessions that are open now."""
-        return len(self._sessions)
+        return self._door.num_sessions
+
+    def renew_certificate(self) -> None:
+        """Read our certificate and its key anew, for the sessions to come.
+
+        Raises:
+            ConfigError: they cannot be used; the old ones stay.
+        """
+        self._tls = tls_for_clients(self._settings)
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  the deadline of the whole, not of one wait
         """Stop in order: accept nothing new, tell idle sessions 421, let messages in flight finish, and close.
@@ -131,38 +167,24 @@ class Proxy:
         Args:
             timeout: seconds after which what is still in flight is given up; its senders try again.
         """
-        self._stop_accepting()
-        for session in list(self._sessions):
-            session.dismiss()
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=timeout)
-        await self.close()
+        await self._door.drain(timeout)
+        self._next_hop.close()
 
     async def close(self) -> None:
         """Stop at once; what is in flight is given up, and its senders try again."""
-        self._stop_accepting()
-        tasks = [*self._accepting, *self._tasks()]
-        for session in list(self._sessions):
-            session.abort()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._door.close()
         self._next_hop.close()
-        # Transports report their end in the next turns of the loop.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        """What serves the sessions."""
-        return [session.task for session in self._sessions if session.task]
-
-    def _stop_accepting(self) -> None:
-        """Close the listeners."""
-        for task in self._accepting:
-            task.cancel()
-        for listener in self._listeners:
-            listener.close()
-
-    def _make_session(self) -> FilterSMTP:
-        """Make the session for a connection."""
+    async def _bring_in(self, connection: socket.socket, listener: socket.socket) -> FilterSMTP:
+        """Begin a session, behind a PROXY header and TLS where they are due."""
+        peer = announced = None
+        with contextlib.suppress(OSError):
+            peer = Peer(client_of(connection))
+        if peer is None:
+            raise TurnedAway("it was closed at once")
+        if peer.address and peer.address in self._load_balancers:
+            announced = await announced_client(connection)
+        is_encrypted = listener in self._tls_listeners
         session = FilterSMTP(
             self._settings,
             hostname=self._hostname,
@@ -170,21 +192,45 @@ class Proxy:
             handler=self._handler,
             admission=self._admission,
             memory=self._memory,
-            on_end=self._end_session,
+            client=announced or peer,
+            is_announced=announced is not None,
+            tls=None if is_encrypted else self._tls,
         )
-        self._sessions.add(session)
-        if len(self._sessions) >= self._settings.max_connections:
-            self._has_room.clear()
+        if is_encrypted:
+            await self._encrypt(session, connection)
+        else:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: session, connection)
         return session
 
-    def _end_session(self, session: FilterSMTP) -> None:
-        """Forget a session."""
-        self._sessions.discard(session)
-        self._has_room.set()
+    async def _encrypt(self, session: FilterSMTP, connection: socket.socket) -> None:
+        """Begin a session in TLS."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: session,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=CLOSE_SECONDS,
+            )
+        except OSError as error:
+            raise TurnedAway(f"no TLS came about: {reason_of(error)}") from None
 
 
-def _next_hop_tls(settings: SmtpSettings) -> Tls | None:
-    """Say how connections to the next hop are encrypted."""
+def tls_for_clients(settings: SmtpSettings) -> ssl.SSLContext | None:
+    """Make what TLS with clients needs; None where the settings name no certificate.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+    return server_context(settings.tls_certificate, settings.tls_key) if settings.tls_certificate else None
+
+
+def tls_for_next_hop(settings: SmtpSettings) -> Tls | None:
+    """Say how connections to the next hop are encrypted; None where they are not.
+
+    Raises:
+        ConfigError: the file of authorities cannot be used.
+    """
     if settings.next_hop_tls == "off":
         return None
     context = next_hop_context(ca=settings.next_hop_tls_ca, check=settings.next_hop_tls_check)

@@ -5,35 +5,37 @@ Carried by aiosmtpd, of which it replaces what loses or alters mail: the command
 client that says QUIT early and half-closes still gets its message through, once) and the timer (silent while a message is being
 filtered). Decides nothing about messages. Made by `server`, one per connection.
 
-Security: everything from the client is hostile and bounded in size, time and number of errors. AUTH and STARTTLS are not offered.
+Security: everything from the client is hostile and bounded in size, time and number of errors. AUTH is not offered. Nothing that
+came in plain text before TLS counts afterwards, commands that were slipped in behind STARTTLS least of all (CVE-2011-0411).
 """
 
 import asyncio
+import ssl
 from collections import defaultdict
-from collections.abc import Callable
 from typing import cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
 
 from spamd.config import SmtpSettings
-from spamd.service.listening import client_of
+from spamd.service.memory import Memory
 from spamd.smtp import replies
 from spamd.smtp.commands import Commands
 from spamd.smtp.handler import MessageHandler, report
-from spamd.smtp.limits import Admission, Holding, Memory
+from spamd.smtp.limits import LEAST_BYTES, Admission, Intake
 from spamd.smtp.next_hop import NextHop
+from spamd.smtp.proxy_protocol import Peer
 from spamd.smtp.record import Origin
 from spamd.smtp.replies import Reply, reply_to
+from spamd.smtp.tls import HANDSHAKE_SECONDS, encrypted, reason_of
 from spamd.smtp.transaction import CLOSING
-from spamd.smtp.wire import CHUNK_BYTES, CRLF, LineTooLong, NoEnd, WireReader
+from spamd.smtp.wire import CHUNK_BYTES, CRLF, LineTooLong, WireReader
 
 log = structlog.get_logger(__name__)
 
 MAX_COMMAND_BYTES = 8192
 MAX_ERRORS = 20
 WRONG_COMMAND = range(500, 510)
-MAX_DROPPED_FACTOR = 4
 LINGER_SECONDS = 5.0
 
 
@@ -47,7 +49,9 @@ class FilterSMTP(SMTP):
         handler: takes the messages.
         admission: who may connect.
         memory: what all messages may hold together.
-        on_end: called when the session is over.
+        client: who it is.
+        is_announced: whether that is known from a load balancer in front, so that the next hop is told too.
+        tls: what STARTTLS needs; None does not offer it.
     """
 
     line_length_limit = CHUNK_BYTES
@@ -61,7 +65,9 @@ class FilterSMTP(SMTP):
         handler: MessageHandler,
         admission: Admission,
         memory: Memory,
-        on_end: Callable[["FilterSMTP"], None],
+        client: Peer,
+        is_announced: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         # aiosmtpd keeps these in one dictionary for all connections and clears it at each new one.
         self.command_size_limits = defaultdict(lambda: MAX_COMMAND_BYTES)
@@ -72,13 +78,20 @@ class FilterSMTP(SMTP):
             timeout=settings.command_timeout_seconds,
             loop=asyncio.get_running_loop(),
         )
-        self.client = ""
+        self.client = client.address
         self._settings = settings
         self._handler = handler
         self._admission = admission
         self._memory = memory
-        self._on_end = on_end
-        self._commands = Commands(hostname, next_hop, settings.max_message_bytes)
+        self._tls = tls
+        self._commands = Commands(
+            hostname,
+            next_hop,
+            settings.max_message_bytes,
+            offers_tls=tls is not None,
+            requires_tls=settings.tls_required and bool(self.client),
+            announced=client if is_announced else None,
+        )
         self._transaction = self._commands.transaction
         self._num_errors = 0
         self._patience_ends = 0.0
@@ -115,16 +128,19 @@ class FilterSMTP(SMTP):
         """Asyncio: a client is there."""
         super().connection_made(transport)
         self._wire = WireReader(cast("asyncio.Transport", transport))
-        self.client = client_of(transport)
+        self._commands.is_encrypted = transport.get_extra_info("sslcontext") is not None
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: the client says something."""
         self._wire.feed(data)
 
     def eof_received(self) -> bool:
-        """Asyncio: the client will send no more. It may still wait for our reply, as Exim does after an early QUIT."""
+        """Asyncio: the client will send no more. It may still wait for our reply, as Exim does after an early QUIT.
+
+        Not so in TLS, which asyncio always ends in both directions; hence no PIPELINING there, without which Exim waits.
+        """
         self._wire.feed_eof()
-        return True
+        return not self._commands.is_encrypted
 
     def connection_lost(self, error: Exception | None) -> None:
         """Asyncio: the client is gone. A message that the next hop may have taken already is seen through to its reply."""
@@ -169,7 +185,6 @@ class FilterSMTP(SMTP):
             self._transaction.abandon()
             self._close()
             self._admission.leave(self.client)
-            self._on_end(self)
 
     async def _serve_command(self) -> None:
         """Read one command and answer it."""
@@ -184,16 +199,42 @@ class FilterSMTP(SMTP):
         if is_bare or b"\r" in command or b"\0" in command:
             await self._say(replies.BAD_LINE)
             return
-        await self._say(await self._answer(command))
+        reply = await self._answer(command)
+        if reply is replies.START_TLS:
+            await self._start_tls()
+            return
+        await self._say(reply)
         if self._wire.has_pending:
             # A client that sends a flood of commands in one piece must let the others have their turn.
             await asyncio.sleep(0)
+
+    async def _start_tls(self) -> None:
+        """Encrypt the session, which begins anew then (RFC 3207, section 4.2)."""
+        connection, tls = self._connection, self._tls
+        if connection is None or tls is None:
+            return
+        # From here on nothing is read in plain text any more, and what was read already shows a client that is not to be trusted.
+        connection.pause_reading()
+        if self._wire.has_pending:
+            log.warning("commands behind STARTTLS", client=self.client)
+            await self._say(replies.AFTER_STARTTLS)
+            return
+        await self._say(replies.START_TLS)
+        try:
+            connection = await encrypted(connection, self, tls, seconds=HANDSHAKE_SECONDS)
+        except OSError as error:
+            log.info("no TLS", client=self.client, reason=reason_of(error))
+            self._is_ending = True
+            return
+        self.transport, self._wire = connection, WireReader(connection)
+        self._writer = asyncio.StreamWriter(connection, self, self._reader, self.loop)
+        self._commands.begin_anew(is_encrypted=True)
 
     async def _answer(self, command: bytes) -> Reply:
         """Answer a command, with a message where one follows."""
         try:
             reply = await self._commands.answer(command)
-            if reply is replies.GO_AHEAD and self._memory.is_full:
+            if reply is replies.GO_AHEAD and not self._memory.has_room(LEAST_BYTES):
                 await self._transaction.reset()
                 return replies.NO_MEMORY
             if reply is replies.GO_AHEAD:
@@ -236,38 +277,18 @@ class FilterSMTP(SMTP):
 
     async def _take_message(self) -> Reply:
         """Read a message and hand it on; the timer is silent meanwhile, for reading has clocks of its own."""
-        holding = Holding(self._memory, self._settings.max_message_bytes)
+        intake = Intake(self._memory, self._settings.max_message_bytes)
         started = self.loop.time()
         try:
-            wire = await self._read_message(holding)
+            wire = await intake.read(self._wire, self._settings.data_timeout_seconds)
             origin = Origin(
                 client=self.client,
                 helo=self._commands.helo,
-                protocol="ESMTP" if self._commands.is_extended else "SMTP",
+                protocol=self._commands.protocol,
                 receive_milliseconds=1000 * (self.loop.time() - started),
             )
             if wire is None:
-                return await self._handler.refuse(holding.refusal, holding.num_bytes, origin, self._transaction)
+                return await self._handler.refuse(intake.refusal, intake.num_bytes, origin, self._transaction)
             return await self._handler.handle(wire, origin, self._transaction)
         finally:
-            holding.release()
-
-    async def _read_message(self, holding: Holding) -> bytes | None:
-        """Read a message; None where it cannot be kept, and `holding` then says why."""
-        limit = self._settings.max_message_bytes
-        try:
-            wire = await self._wire.read_message(
-                holding.keep,
-                stall_seconds=self._settings.data_timeout_seconds,
-                max_dropped_bytes=MAX_DROPPED_FACTOR * limit,
-            )
-        except TimeoutError:
-            holding.refuse(replies.DATA_TOO_SLOW)
-            return None
-        except NoEnd:
-            holding.refuse(replies.DATA_TOO_LONG)
-            return None
-        if wire is not None and len(wire) > limit:
-            holding.refuse(replies.TOO_BIG)
-            return None
-        return wire
+            intake.release()

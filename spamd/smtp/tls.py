@@ -12,6 +12,9 @@ from pathlib import Path
 
 from spamd.errors import ConfigError
 
+HANDSHAKE_SECONDS = 30.0
+"""How long a client may take for its handshake."""
+
 CLOSE_SECONDS = 5.0
 """How long a connection in TLS may take to say goodbye."""
 
@@ -51,6 +54,41 @@ async def encrypted(
     if made is None or made.is_closing():
         raise ConnectionResetError("closed during the handshake")
     return made
+
+
+def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """Make the context for clients.
+
+    Args:
+        certificate: PEM file of our certificate, and of those up to the authority.
+        key: PEM file of its key; None where that is in `certificate` too.
+
+    Raises:
+        ConfigError: a file cannot be read, or one does not fit the other.
+    """
+    for name, file in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            if file:
+                file.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"smtp.{name}: {file} cannot be read: {error.strerror}.") from None
+
+    def no_passphrase() -> str:
+        # Without this, OpenSSL would ask on the terminal.
+        raise ConfigError(f"smtp.tls_key: {key or certificate} is protected by a passphrase, which nobody is there to type.")
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(certificate, key, password=no_passphrase)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(f"smtp.tls_key: {key} is not the key of the certificate in {certificate}.") from None
+        files = f"{certificate} and {key} hold" if key else f"{certificate} holds"
+        raise ConfigError(
+            f"smtp.tls_certificate: {files} no certificate with its key in PEM form ({reason_of(error)})."
+        ) from None
+    return context
 
 
 def next_hop_context(*, ca: Path | None, check: bool) -> ssl.SSLContext:

@@ -18,10 +18,11 @@ import structlog
 
 from spamd.config import SpamcSettings
 from spamd.service.judge import MessageJudge, judgement_of, off_loop
-from spamd.service.listening import Neighbourhood, client_of
+from spamd.service.listening import Neighbourhood
 from spamd.service.logs import describe
+from spamd.service.memory import Holding, Memory, Outcome
+from spamd.service.record import MessageRecord
 from spamd.spamc import replies
-from spamd.spamc.limits import Holding, Memory
 from spamd.spamc.protocol import (
     JUDGING,
     MAX_HEADERS,
@@ -36,7 +37,6 @@ from spamd.spamc.protocol import (
     too_big,
     unpack,
 )
-from spamd.spamc.record import MessageRecord
 from spamd.spamc.replies import Signature
 
 T = TypeVar("T")
@@ -46,6 +46,9 @@ log = structlog.get_logger(__name__)
 MAX_HEAD_BYTES = 65_536
 CHUNK_BYTES = 65_536
 LINGER_SECONDS = 5.0
+COPIES = 3
+"""A message in flight is held as it came, unpacked or without its mbox line, and in the reply."""
+
 SHUTTING_DOWN = Refused(UNAVAILABLE, "shutting down")
 
 
@@ -77,18 +80,18 @@ class Session:
         policy: shared by all sessions.
         reader: from the client.
         writer: to the client.
-        queue_id: our id for what the client brings.
+        record: of what the client brings, with its id and the client.
 
     Attributes:
         task: what serves it; done when it is over.
     """
 
-    def __init__(self, policy: Policy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, queue_id: str) -> None:
+    def __init__(self, policy: Policy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: MessageRecord) -> None:
         self._policy = policy
         self._reader = reader
         self._writer = writer
-        self._record = MessageRecord(queue_id, client_of(writer.transport))
-        self._holding = Holding(policy.memory, policy.settings.max_message_bytes)
+        self._record = record
+        self._holding = Holding(policy.memory, policy.settings.max_message_bytes, COPIES)
         self._is_waiting = True
         self._is_answered = False
         self.task = asyncio.create_task(self._serve())
@@ -126,7 +129,7 @@ class Session:
         try:
             return await self._answer()
         except Refused as refused:
-            self._record.write_refusal(refused.code, refused.topic)
+            self._write_refusal(refused)
             return refused.wire
         except OSError:
             raise
@@ -167,13 +170,27 @@ class Session:
         record.judgement = judgement = await judgement_of(policy.judge, judged, policy.deadline_seconds)
         del judged
         reply = await off_loop(replies.reply_to, message, request, judgement.verdict, policy.signature)
-        record.write()
+        record.write(0)
         return reply
+
+    def _write_refusal(self, refused: Refused) -> None:
+        """Write the log line about a request that got an error, in words of our own."""
+        record = self._record
+        command = record.facts["command"]
+        log.warning(
+            "request refused",
+            queue_id=record.queue_id,
+            client=record.client,
+            command=command,
+            reply=refused.code,
+            reason=refused.topic,
+        )
 
     async def _read_head(self) -> Request:
         """Read the command line and the headers."""
         request = read_command(await self._read_line())
-        self._record.command = request.command
+        # Not the `User` that a client may name, which can be an address.
+        self._record.facts["command"] = request.command
         lines: list[bytes] = []
         while request.has_headers:
             line = await self._read_line()
@@ -206,7 +223,7 @@ class Session:
             chunk = await self._reader.read(CHUNK_BYTES if length is None else min(CHUNK_BYTES, length - num_bytes))
             if not chunk:
                 break
-            self._holding.keep(len(chunk))
+            self._keep(len(chunk))
             num_bytes += len(chunk)
             chunks.append(chunk)
         if length is not None and num_bytes < length:
@@ -214,12 +231,24 @@ class Session:
         message = b"".join(chunks)
         return await self._unpacked(message) if request.is_packed else message
 
+    def _keep(self, num_bytes: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            Refused: they are too many for one message, or others hold the memory.
+        """
+        outcome = self._holding.keep(num_bytes)
+        if outcome is Outcome.TOO_BIG:
+            raise too_big(self._policy.settings.max_message_bytes)
+        if outcome is Outcome.NO_ROOM:
+            raise Refused(UNAVAILABLE, "too much mail at once, try again")
+
     async def _unpacked(self, packed: bytes) -> bytes:
         """Unpack a message as far as it may go, with other sessions served meanwhile."""
         self._holding.count_anew()
         pieces = []
         for piece in unpack(packed):
-            self._holding.keep(len(piece))
+            self._keep(len(piece))
             pieces.append(piece)
             await asyncio.sleep(0)
         return b"".join(pieces)

@@ -1,11 +1,13 @@
-"""Readiness notices and inherited sockets."""
+"""Notices, the watch that systemd keeps, and inherited sockets."""
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
-from spamd.service.systemd import inherited_sockets, notify, notify_reloading
+from spamd.service.systemd import inherited_sockets, notify, notify_reloading, watchdog_seconds
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -54,4 +56,43 @@ def test_sockets_for_another_program_are_left_alone(monkeypatch):
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "1")
 
-    assert [] == inherited_sockets()
+    assert {} == inherited_sockets()
+
+
+SHOW_INHERITED = """
+import os, socket
+first = socket.create_server(("127.0.0.1", 0))
+names = os.environ["LISTEN_FDNAMES"]
+while (number := os.dup(first.fileno())) < 6: pass
+os.environ |= {"LISTEN_PID": str(os.getpid())}
+from spamd.service.systemd import inherited_sockets
+print({name: [one.fileno() for one in some] for name, some in inherited_sockets().items()})
+"""
+
+
+def test_sockets_come_by_name():
+    """Each socket is found under the name that its unit gave it; one without a name has the empty one."""
+    environment = os.environ | {"LISTEN_FDS": "4", "LISTEN_FDNAMES": "spamd.socket:smtps:smtps"}
+    ran = subprocess.run([sys.executable, "-c", SHOW_INHERITED], env=environment, capture_output=True, text=True, check=True)
+
+    assert "{'spamd.socket': [3], 'smtps': [4, 5], '': [6]}\n" == ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "60000000"}, 60.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}, 60.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "nonsense"}, None),
+    ],
+)
+def test_the_watch_is_known(monkeypatch, variables, seconds):
+    """How long systemd waits for a sign of life is in its variables, where they are meant for us."""
+    for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert seconds == watchdog_seconds()

@@ -1,9 +1,10 @@
-"""Who may connect, and how much mail may be held."""
+"""Who may connect, and how much of a message is taken in."""
 
 import pytest
 
+from spamd.service.memory import Memory
 from spamd.smtp import replies
-from spamd.smtp.limits import COPIES, Admission, Holding, Memory
+from spamd.smtp.limits import COPIES, Admission, Intake
 from spamd.smtp.wire import CHUNK_BYTES
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -38,30 +39,42 @@ def test_connections_are_counted_per_client():
     assert None is admission.enter("127.0.0.1")
 
 
-def test_memory_is_shared():
-    """What one message holds, another cannot have; what it gives back, it can."""
+class FixedReader:
+    """Brings a message in chunks, as the wire would."""
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    async def read_message(self, keep, **_):
+        """Ask for each chunk whether it is kept."""
+        return b"x" * sum(self.sizes) if all(list(map(keep, self.sizes))) else None
+
+
+async def test_memory_is_shared():
+    """What one message holds, another cannot have and is told to come back; what it gives back, it can."""
     memory = Memory(COPIES * 100)
-    first, second = Holding(memory, 1000), Holding(memory, 1000)
+    first, second = Intake(memory, 1000), Intake(memory, 1000)
 
-    assert (True, False, replies.NO_MEMORY) == (first.keep(60), second.keep(60), second.refusal)
+    assert (60, None) == (len(await first.read(FixedReader(60), 1)), await second.read(FixedReader(60), 1))
+    assert replies.NO_MEMORY is second.refusal
     first.release()
-    assert True is Holding(memory, 1000).keep(100)
+    assert 100 == len(await Intake(memory, 1000).read(FixedReader(100), 1))
 
 
-def test_a_message_alone_always_passes():
-    """Where nothing else is in flight, a message may exceed the memory: else it would come back for ever."""
-    memory = Memory(100)
-    first, second = Holding(memory, 1000), Holding(memory, 1000)
-
-    assert [True, True, False] == [first.keep(90), first.keep(90), second.keep(1)]
-
-
-def test_big_messages_give_back_what_they_held():
-    """A message that proves too big holds nothing from then on."""
+async def test_big_messages_give_back_what_they_held():
+    """A message that proves too big is refused for good, and holds nothing from then on."""
     memory = Memory(10 * CHUNK_BYTES)
-    holding = Holding(memory, CHUNK_BYTES)
+    intake = Intake(memory, CHUNK_BYTES)
 
-    assert [True, True, False] == [holding.keep(CHUNK_BYTES) for _ in range(3)]
-    assert (replies.TOO_BIG, False) == (holding.refusal, memory.is_full)
-    assert True is Holding(memory, 10 * CHUNK_BYTES).keep(5 * CHUNK_BYTES)
-    assert True is memory.is_full
+    assert None is await intake.read(FixedReader(*[CHUNK_BYTES] * 3), 1)
+    assert (replies.TOO_BIG, 3 * CHUNK_BYTES) == (intake.refusal, intake.num_bytes)
+    assert memory.has_room(10 * CHUNK_BYTES)
+
+
+async def test_sizes_are_exact():
+    """What follows the dot in the last chunk does not count, and one byte too many does."""
+    intake = Intake(Memory(10 * CHUNK_BYTES), 100)
+
+    assert 100 == len(await intake.read(FixedReader(100), 1))
+    assert None is await intake.read(FixedReader(101), 1)
+    assert replies.TOO_BIG is intake.refusal

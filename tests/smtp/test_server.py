@@ -10,7 +10,7 @@ from smtp_peers import Client, FixedJudge
 
 from spamd.config import SmtpSettings
 from spamd.errors import ConfigError
-from spamd.service import listening
+from spamd.service import door
 from spamd.smtp import server
 from spamd.smtp.server import start_proxy
 
@@ -183,7 +183,7 @@ async def test_a_stuck_next_hop_holds_one_session(start, next_hop):
 async def test_listening_goes_on_whatever_happens(start, monkeypatch):
     """A connection that could not be taken, for want of descriptors for one, does not end the listening."""
     proxy = await start()
-    monkeypatch.setattr(listening, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(door, "RETRY_SECONDS", 0.01)
     with monkeypatch.context() as patched:
         patched.setattr(server, "FilterSMTP", None)
         async with Client(proxy.addresses[0]) as client:
