@@ -35,6 +35,7 @@ MOST_AT_ONCE = 128
 PAD_ID = 0
 """Any id will do: a causal model never reads behind the last token."""
 SAVE_SECONDS = 300.0
+REPORT_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class JointRecipe:
 
     num_tokens: int
     batch_tokens: int = 6144
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     embedding_factor: float = 5.0
     prefix_share: float = 0.5
     next_token_weight: float = 0.2
@@ -76,6 +77,8 @@ class Course:
     num_steps: int = 0
     num_tokens: int = 0
     seconds: float = 0.0
+    label_loss: float = 0.0
+    token_loss: float = 0.0
 
 
 Message = tuple[Sequence[int], int]
@@ -93,25 +96,18 @@ def train_jointly(classifier: Classifier, epoch: Callable[[int], Sequence[Messag
     """
     optimizer = _optimizer(classifier, recipe)
     course = _restore(file, classifier, optimizer)
-    started = saved = time.monotonic()
-    before, losses = course.seconds, (0.0, 0.0)
+    resumed = saved = time.monotonic()
+    before = course.seconds
     classifier.train()
     while course.num_tokens < recipe.num_tokens:
         batches = _batches(epoch(course.epoch), recipe, course.epoch)
-        for number, batch in enumerate(batches):
-            if number < course.step:
-                continue
+        for batch in batches[course.step :]:
             if course.num_tokens >= recipe.num_tokens:
                 break
-            label_loss, token_loss = _step(classifier, optimizer, batch, recipe, course)
-            losses = (_smooth(losses[0], label_loss), _smooth(losses[1], token_loss))
-            course.step, course.num_steps = number + 1, course.num_steps + 1
-            course.num_tokens += sum(len(ids) for ids, _ in batch)
-            course.seconds = before + time.monotonic() - started
-            if course.num_steps % 100 == 0:
-                speed = course.num_tokens / course.seconds
-                print(f"joint {course.num_tokens / recipe.num_tokens:.1%} epoch {course.epoch} step {course.num_steps} "
-                      f"label {losses[0]:.4f} next token {losses[1]:.3f} {speed:,.0f} tokens/s", flush=True)  # fmt: skip
+            losses = _step(classifier, optimizer, batch, recipe, course)
+            _count(course, batch, losses, before + time.monotonic() - resumed)
+            if course.num_steps % REPORT_STEPS == 0:
+                _report(course, recipe)
             if time.monotonic() - saved > SAVE_SECONDS:
                 _save(file, classifier, optimizer, course)
                 saved = time.monotonic()
@@ -119,6 +115,27 @@ def train_jointly(classifier: Classifier, epoch: Callable[[int], Sequence[Messag
             course.epoch, course.step = course.epoch + 1, 0
     _save(file, classifier, optimizer, course)
     classifier.eval()
+
+
+def _count(course: Course, batch: Sequence[Message], losses: tuple[float, float], seconds: float) -> None:
+    """Count a step that was made; losses are followed slowly, the first are taken as they are."""
+    course.label_loss, course.token_loss = (
+        0.98 * mean + 0.02 * loss if course.num_steps else loss
+        for mean, loss in zip((course.label_loss, course.token_loss), losses, strict=True)
+    )
+    course.step, course.num_steps = course.step + 1, course.num_steps + 1
+    course.num_tokens += sum(len(ids) for ids, _ in batch)
+    course.seconds = seconds
+
+
+def _report(course: Course, recipe: JointRecipe) -> None:
+    """Print a line."""
+    print(
+        f"joint {course.num_tokens / recipe.num_tokens:.1%} epoch {course.epoch} step {course.num_steps} "
+        f"label {course.label_loss:.4f} next token {course.token_loss:.3f} "
+        f"{course.num_tokens / course.seconds:,.0f} tokens/s",
+        flush=True,
+    )
 
 
 def _batches(messages: Sequence[Message], recipe: JointRecipe, epoch: int) -> list[list[Message]]:
@@ -193,11 +210,6 @@ def _schedule(course: Course, recipe: JointRecipe) -> float:
     """Share of the learning rate at this step: up within the warm-up, then a cosine down to nothing."""
     done = min(course.num_tokens / recipe.num_tokens, 1.0)
     return min((course.num_steps + 1) / recipe.warm_up, 1.0) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def _smooth(mean: float, value: float) -> float:
-    """Follow a value slowly; the first is taken as it is."""
-    return 0.98 * mean + 0.02 * value if mean else value
 
 
 def _optimizer(classifier: Classifier, recipe: JointRecipe) -> torch.optim.AdamW:
