@@ -31,8 +31,8 @@ FAULT_REPLIES = {"4xx": b"451 4.9.9 injected", "5xx": b"554 5.9.9 injected"}
 MAX_BYTES = 256 * 1024 * 1024
 
 STRICT_END = re.compile(rb"\r\n\.\r\n")
-LENIENT_END = re.compile(rb"(?:\r\n|\r|\n)\.(?:\r\n|\r|\n)")
-"""What a next hop that can be smuggled to takes for the end of a message."""
+LENIENT_END = re.compile(rb"(?:\r\n|\r|\n)\0*\.\0*(?:\r\n|\r|\n)")
+"""What a next hop that can be smuggled to takes for the end of a message: a dot between any newlines, NULs dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class NextHop:
         replies: replies of your own: command line -> reply without its last CRLF, or None for the usual one. The end of a
             message is asked for as b".", whose 2xx alone keeps the message.
         path: a UNIX socket to listen on instead of a free port on 127.0.0.1.
-        is_lenient: whether it takes a bare CR or LF around a dot for the end of a message, as some do.
+        is_lenient: whether it drops NULs and takes a bare CR or LF around a dot for the end of a message, as some do.
         dot_seconds: how long it thinks before it answers a message.
         tls: its certificate; STARTTLS is announced, and obeyed.
         is_implicit: whether TLS is spoken from the first byte instead.
@@ -308,7 +308,7 @@ class _Conversation:
         pattern = LENIENT_END if self.next_hop.is_lenient else STRICT_END
         start = 0
         while not (end := pattern.search(wire, start)):
-            start = max(0, len(wire) - 4)
+            start = max(0, len(wire) - 16)
             some = await self.reader.read(131_072)
             if not some:
                 raise EOFError

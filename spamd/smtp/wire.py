@@ -15,6 +15,7 @@ from spamd.smtp.bell import Bell
 
 CRLF = b"\r\n"
 END = b"\r\n.\r\n"
+NUL = b"\0"
 CHUNK_BYTES = 65_536
 MAX_UNREAD_BYTES = 2 * CHUNK_BYTES
 """A client that has sent so much more than anybody wanted to read is read no further until somebody does."""
@@ -166,18 +167,23 @@ def stuff(message: bytes) -> bytes:
 
 
 def has_bare_newline(wire: bytes) -> bool:
-    """Tell whether a CR or LF stands outside CRLF.
+    """Tell whether a CR or LF stands outside CRLF, or a lone dot between NULs, which are nothing to some: ends that are none.
 
     Single bytes are found several times as fast as pairs: without CRs, and with one before each LF, it is the same or it is not.
     """
-    return wire != wire.replace(b"\r", b"").replace(b"\n", CRLF)
+    return wire != wire.replace(b"\r", b"").replace(b"\n", CRLF) or _has_masked_end(wire)
+
+
+def _has_masked_end(wire: bytes) -> bool:
+    """Tell whether a line of the message would be the end of it without its NULs."""
+    return NUL in wire and END in CRLF + wire.replace(NUL, b"")
 
 
 def normalise(wire: bytes) -> bytes:
     """Make every line end a CRLF, so that no next hop can see the end of a message where we saw none.
 
     A bare LF or CR becomes CRLF, CR CR LF (text mode applied twice) is one line end, and dots that thereby come to stand at the
-    beginning of a line are stuffed.
+    beginning of a line are stuffed. NULs stay, unless they mask the end of a message: then all of them go.
 
     Args:
         wire: a message in wire form.
@@ -186,4 +192,5 @@ def normalise(wire: bytes) -> bytes:
         The message in wire form. Only linear steps: a regular expression over a million CRs would not be one.
     """
     plain = unstuff(wire).replace(CRLF, b"\n").replace(CRLF, b"\n").replace(b"\r", b"\n")
-    return stuff(plain.replace(b"\n", CRLF))
+    clean = stuff(plain.replace(b"\n", CRLF))
+    return stuff(unstuff(clean).replace(NUL, b"")) if _has_masked_end(clean) else clean

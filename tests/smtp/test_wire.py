@@ -105,6 +105,26 @@ def test_normalised_messages_hold_no_bare_newline(content):
     assert (False, False) == (has_bare_newline(wire), END in b"\r\n" + wire)
 
 
+@given(HOSTILE)
+def test_normalised_messages_hold_no_masked_end(content):
+    """No next hop that drops NULs, before it looks for dots or after, sees the end of a normalised message early."""
+    wire = normalise(content)
+
+    assert END not in b"\r\n" + wire.replace(b"\0", b"")
+
+
+@pytest.mark.parametrize("content", [b"a\0b\r\n", b"\0\r\n..\0x\r\n", b"\0\0\r\n"])
+def test_harmless_nuls_stay(content):
+    """NULs that mask nothing are content."""
+    assert (False, content) == (has_bare_newline(content), normalise(content))
+
+
+@pytest.mark.parametrize("content", [b"a\r\n\0.\r\nb\r\n", b".\0\r\n", b"\0.\r\n", b"a\r\n\0\0.\0\r\n", b"a\n\0.\rb\r\n"])
+def test_masked_ends_are_found(content):
+    """A dot among NULs is told, and after normalising none is left."""
+    assert (True, False) == (has_bare_newline(content), has_bare_newline(normalise(content)))
+
+
 def test_normalising_keeps_what_is_right():
     """A message with proper line ends is not changed."""
     assert b"..\r\na\r\n\r\n..b\r\n" == normalise(b"..\r\na\r\n\r\n..b\r\n")
