@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test lint types check fuzz clean
 
 demo: .venv/runtime          ## start the daemon, send it mail, show what comes out
 	$(BIN)/python benchmarks/demo.py
@@ -36,6 +36,9 @@ check: lint types test       ## what a change must pass
 .venv/develop: .venv/runtime
 	$(PIP) --group dev
 	@touch $@
+
+fuzz: .venv/develop          ## 100,000 new sessions with the proxy, against a model of it; a few belong to the tests
+	FUZZ_EXAMPLES=25000 $(BIN)/python -m pytest -q --timeout=0 tests/smtp/test_fuzz.py
 
 clean:
 	rm -rf .venv

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -13,7 +14,7 @@ HAM = Verdict(score=0.01, threshold=0.5, checkpoint="2026-11-22-abcdef")
 SPAM = Verdict(score=0.99, threshold=0.5, checkpoint="2026-11-22-abcdef")
 UNSCORED = Unscored("timeout", "2026-11-22-abcdef")
 VERDICTS = {"ham": HAM, "spam": SPAM, "unscored": UNSCORED}
-REPLY_SECONDS = 10.0
+REPLY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,13 @@ class Client:
 
     Args:
         address: of the proxy.
+        tls: TLS from the first byte, with whom to trust.
+        name: the name that the proxy's certificate must bear.
+        first: bytes to send before all else, a PROXY header for one.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None, name: str | None = None, first: bytes = b"") -> None:
+        self._address, self._tls, self._name, self._first = address, tls, name, first
 
     async def __aenter__(self) -> Self:
         """Connect and read the greeting."""
@@ -75,14 +79,23 @@ class Client:
             self.reader, self.writer = await asyncio.open_unix_connection(self._address.removeprefix("unix:"))
         else:
             host, _, port = self._address.rpartition(":")
-            self.reader, self.writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            self.reader, self.writer = await asyncio.open_connection(
+                host.strip("[]"),
+                int(port),
+                ssl=None if self._first else self._tls,
+                server_hostname=None if self._first else self._name,
+            )
+        if self._first:
+            self.writer.write(self._first)
+            if self._tls:
+                await self.writer.start_tls(self._tls, server_hostname=self._name)
         self.greeting = await self.reply()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close."""
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 
     async def reply(self) -> bytes:

@@ -226,6 +226,9 @@ SIMPLE_REPLIES = {
     b"BDAT": replies.NOT_IMPLEMENTED,
     b"TURN": replies.NOT_IMPLEMENTED,
     b"ETRN": replies.NOT_IMPLEMENTED,
+    b"GET": replies.NOT_SMTP,
+    b"POST": replies.NOT_SMTP,
+    b"CONNECT": replies.NOT_SMTP,
 }
 """Commands that are answered alike at any time."""
 

@@ -91,6 +91,7 @@ ONE_RECIPIENT_AT_A_TIME = Reply.of("452 4.5.3 One recipient at a time; send the 
 # The session.
 NOT_ALLOWED = Reply.of("421 4.7.1 This server serves only clients that its allowed_clients names")
 TOO_MANY_CONNECTIONS = Reply.of("421 4.7.0 Too many connections from your address; try again later")
+NOT_SMTP = Reply.of("421 4.7.0 This is no web server; goodbye")
 TOO_MANY_ERRORS = Reply.of("421 4.7.0 Too many errors; goodbye")
 SHUTTING_DOWN = Reply.of("421 4.3.2 Service is restarting; try again soon")
 AFTER_STARTTLS = Reply.of("421 4.7.0 Nothing may follow STARTTLS before its answer")

@@ -226,7 +226,9 @@ class FilterSMTP(SMTP):
             log.info("no TLS", client=self.client, reason=reason_of(error))
             self._is_ending = True
             return
-        self.transport, self._wire = connection, WireReader(connection)
+        # Not a new reader: the first command may have come right behind the handshake.
+        self.transport = connection
+        self._wire.move_to(connection)
         self._writer = asyncio.StreamWriter(connection, self, self._reader, self.loop)
         self._commands.begin_anew(is_encrypted=True)
 
@@ -238,8 +240,9 @@ class FilterSMTP(SMTP):
                 await self._transaction.reset()
                 return replies.NO_MEMORY
             if reply is replies.GO_AHEAD:
-                self._is_busy = True
+                # Not busy yet: a client that does not even read this is not waited for.
                 await self._say(reply)
+                self._is_busy = True
                 reply = await self._take_message()
                 self._is_busy = False
         except (ConnectionError, EOFError):
