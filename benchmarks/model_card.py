@@ -167,8 +167,8 @@ def _note(point: OperatingPoint, max_ham_lost: float) -> str:
     """Say how the threshold was chosen."""
     return (
         f"the lowest that loses at most {max_ham_lost:.1%} of validation ham and {MOST_WRITTEN_HAM_LOST:.0%} of the written "
-        f"ham in it; it lost {point.ham_lost:,} of {point.num_ham:,}, which shows that it loses at most {point.bound:.2%} of such ham, "
-        f"with 95 % confidence."
+        f"ham in it; it lost {point.ham_lost:,} of {point.num_ham:,}, which shows that it loses at most {point.bound:.2%} "
+        f"of such ham, with 95 % confidence."
     )
 
 
