@@ -45,7 +45,7 @@ MAX_TOKENS = 256
 """Fine-tuning, judging and serving read this much of each message, head and tail."""
 JOINT_BUDGETS = (96, 128, 128, 256)
 """Joint training reads one of these of each message, drawn: most of the time is spent on its beginning and end."""
-JOINT_TOKENS = 22_000_000
+JOINT_TOKENS = 18_000_000
 TUNING_RATE = 2e-4
 BATCH_SIZE = 32
 VOCABULARY_SHARES = {"written_mail": 3.0, "sf_lists": 1.0, "ccert_zh_2005": 0.3, "lists_ham": 0.3, "enron_spam": 0.2}
