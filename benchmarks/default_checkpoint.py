@@ -31,7 +31,6 @@ from spamd.model.gpt2 import GPT2, INITIAL_DEVIATION, GPT2Config
 from spamd.model.heads import LastToken
 from spamd.model.tokenizer import Tokenizer, train_vocabulary
 from spamd.training import freezing, splits
-from spamd.training.next_token import uses_bfloat16
 from spamd.training.parts import tokenise
 from spamd.training.progress import Lines
 from spamd.training.splits import Example
@@ -131,19 +130,18 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     chosen = corpora.finish(parts.train, SEED)
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
     recipe = Recipe(
-        "none", freezing.none, epochs=options.epochs, batch_size=BATCH_SIZE, learning_rate=TUNING_RATE, seed=SEED, cache_bytes=0
+        "none",
+        freezing.none,
+        epochs=options.epochs,
+        batch_size=BATCH_SIZE,
+        learning_rate=TUNING_RATE,
+        seed=SEED,
+        cache_bytes=0,
+        precision="auto",
     )
     print(f"tuning: {len(chosen):,} messages an epoch", flush=True)
-    device = torch.device(options.device)
-    # Without the cache: it would hold on to the weights of the first step.
-    with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(device), cache_enabled=False):
-        train(
-            classifier,
-            tokenise(chosen, tokenizer, MAX_TOKENS),
-            tokenise(judges, tokenizer, MAX_TOKENS),
-            recipe,
-            Lines(sys.stdout),
-        )
+    chosen_part, judges_part = (tokenise(examples, tokenizer, MAX_TOKENS) for examples in (chosen, judges))
+    train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
     # What ships has half the digits: calibrate and judge what ships.
     classifier.to("cpu").half().float()
     return model_card.write(
