@@ -53,6 +53,11 @@ class WireReader:
         """Whether something was read that nobody has taken yet."""
         return bool(self._pending)
 
+    def move_to(self, transport: asyncio.ReadTransport) -> None:
+        """Go on with another transport, once TLS carries the connection; what came through it already stays."""
+        self._transport.resume_reading()
+        self._transport = transport
+
     def feed(self, some: bytes) -> None:
         """Take what came."""
         self._pending += some
@@ -64,6 +69,7 @@ class WireReader:
         """Take note that no more will come."""
         self._has_ended = True
         self._bell.ring()
+        self._bell.close()
 
     async def read_line(self, limit: int) -> bytes:
         """Read one command line.
