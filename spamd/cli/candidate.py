@@ -57,7 +57,7 @@ class Wishes:
     is_balanced: bool = False
     is_weighted: bool = False
     spam_share: float | None = None
-    split: Literal["text-hash", "shuffle"] = "text-hash"
+    split: Literal["text-hash", "sender", "time", "shuffle"] = "text-hash"
     pad: int | Literal["longest"] = 0
     lora_rank: int = 16
     lora_alpha: float = 16.0

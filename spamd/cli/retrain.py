@@ -17,6 +17,7 @@ import typer
 
 from spamd.cli.candidate import WORK, Wishes, train_candidate
 from spamd.cli.model.promote import HOW_TO_RELOAD, check_checkpoint
+from spamd.cli.options import ConfigOption
 from spamd.config import Settings, load_settings
 from spamd.service.registry import Registry
 
@@ -102,7 +103,8 @@ def retrain(
         float | None, typer.Option(min=1e-4, max=0.9999, help="Share of spam that probabilities expect; else the mail's.")
     ] = None,
     split: Annotated[
-        Literal["text-hash", "shuffle"], typer.Option(help="How mail is held out; shuffle: as the reference, with copies.")
+        Literal["text-hash", "sender", "time", "shuffle"],
+        typer.Option(help="What is held out: by text, whole senders, the newest, or as in the reference, with copies."),
     ] = "text-hash",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from where the same command was killed; begin where there is nothing.")
@@ -116,7 +118,7 @@ def retrain(
     force: Annotated[bool, typer.Option("--force", help="Promote the candidate even if it is worse.")] = False,
     threads: Annotated[int | None, typer.Option(min=0, help="Threads to compute with; 0 takes all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Train on labelled mail, compare with the current checkpoint on held-out mail, and promote if it is not worse."""
     if processes > 1:

@@ -72,6 +72,7 @@ class MessageText:
         num_invisible: invisible characters inside Latin words.
         num_lookalikes: words in which letters of other scripts play Latin ones.
         num_images: pictures that pages show.
+        is_html: whether a page was read, and not plain text alone.
     """
 
     text: str
@@ -80,6 +81,7 @@ class MessageText:
     num_invisible: int = 0
     num_lookalikes: int = 0
     num_images: int = 0
+    is_html: bool = False
 
 
 def message_text(raw: bytes) -> MessageText:
@@ -121,6 +123,7 @@ class _Writer:
         self.defects = set(message.defects)
         self.links: dict[tuple[str, str], None] = {}
         self.notes: set[str] = set()
+        self.is_html = False
         self.num_hidden = self.num_invisible = self.num_lookalikes = self.num_images = self.num_parts = 0
 
     def write(self) -> MessageText:
@@ -137,6 +140,7 @@ class _Writer:
             num_invisible=self.num_invisible,
             num_lookalikes=self.num_lookalikes,
             num_images=self.num_images,
+            is_html=self.is_html,
         )
 
     def _head(self, part: Part) -> list[str]:
@@ -206,6 +210,7 @@ class _Writer:
 
     def _note_page(self, page: Page, body: str) -> None:
         """Count what a page hides and shows."""
+        self.is_html = True
         self.links.update(page.links)
         self.num_hidden += page.num_hidden
         self.num_images += page.num_images

@@ -10,33 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import pandas as pd
-
-from spamd.errors import DatasetError, TrainingError
+from spamd.errors import DatasetError
 from spamd.interfaces import DatasetFactory, MessageDataset
+from spamd.training import cuts
+from spamd.training.cuts import Cut
 from spamd.training.datasets import parse_dataset_spec
 from spamd.training.progress import Display
-from spamd.training.splits import (
-    METHOD,
-    MIN_PER_LABEL,
-    Deduplicated,
-    Example,
-    Split,
-    count,
-    deduplicate,
-    read_examples,
-    split,
-    undersample,
-)
+from spamd.training.splits import METHOD, Deduplicated, Example, Split, count, deduplicate, read_examples, undersample
 from spamd.training.spool import Spool
 from spamd.verdict import Label
-
-Cut = Literal["text-hash", "shuffle"]
-"""How mail is parted: by a hash of its text without duplicates, or as the reference does, shuffled and cut, copies and all."""
-
-SHUFFLED = "shuffled 70/10/20"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,39 +111,18 @@ def gather(
         spool = Spool(spool_dir)
         # Has all that an example has; its text comes from the disk.
         read = (cast("Example", spool.keep(example)) for example in read)
-    found = Deduplicated(list(read), 0, 0) if cut == "shuffle" else deduplicate(read)
+    found = (
+        Deduplicated(list(read), 0, 0) if cut == "shuffle" else deduplicate(read, lambda example: cuts.height(example, cut, seed))
+    )
     examples = undersample(found.examples, seed) if balance else found.examples
     datasets = tuple(
         {"name": source.name, "path": source.path.resolve().name} | {label.value: counts[number, label] for label in Label}
         for number, source in enumerate(sources)
     )
-    parts, method = (shuffle_and_cut(examples, seed), SHUFFLED) if cut == "shuffle" else (split(examples, seed), METHOD)
+    parts, method = cuts.part(examples, cut, seed)
     mail = Mail(parts, datasets, found.num_duplicates, found.num_conflicting, method)
     _say(mail, len(found.examples) - len(examples), display)
     return mail
-
-
-def shuffle_and_cut(examples: Sequence[Example], seed: int) -> Split:
-    """Part messages as the reference does: shuffle them all, and cut after 70 % and 80 %, both rounded down.
-
-    Args:
-        examples: messages, duplicates included, which may then stand on both sides of a cut.
-        seed: pandas' random state; 123 in the reference.
-
-    Raises:
-        TrainingError: there are too few messages of a label.
-    """
-    counts = count(examples)
-    if min(counts.values()) < MIN_PER_LABEL:
-        raise TrainingError(
-            f"There are {counts[Label.HAM]:,} ham and {counts[Label.SPAM]:,} spam messages; training needs at least "
-            f"{MIN_PER_LABEL} of each. Add messages or another --dataset."
-        )
-    order = pd.Series(range(len(examples))).sample(frac=1, random_state=seed).tolist()
-    end_of_train = len(order) * 7 // 10
-    end_of_validation = end_of_train + len(order) // 10
-    cuts = (order[:end_of_train], order[end_of_train:end_of_validation], order[end_of_validation:])
-    return Split(*([examples[position] for position in part] for part in cuts))
 
 
 def _read(sources: Sequence[Source], counts: Counter[tuple[int, Label]], display: Display) -> Iterator[Example]:

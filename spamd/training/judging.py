@@ -88,7 +88,9 @@ def lineage(card: CheckpointCard) -> list[dict[str, Any]]:
     return [*card.training.get("lineage", []), *([own] if card.datasets else [])]
 
 
-def find_overlap(card: CheckpointCard, datasets: Iterable[Mapping[str, Any]], seed: int) -> str | None:
+def find_overlap(
+    card: CheckpointCard, datasets: Iterable[Mapping[str, Any]], seed: int, method: str = splits.METHOD
+) -> str | None:
     """Tell whether a checkpoint may have been trained on mail that is held out now.
 
     With the same seed and way of splitting, what is held out now was held out then. Otherwise datasets whose paths end alike are
@@ -98,13 +100,14 @@ def find_overlap(card: CheckpointCard, datasets: Iterable[Mapping[str, Any]], se
         card: of the checkpoint.
         datasets: the datasets of today, each with its `path`.
         seed: of today's split.
+        method: today's way of splitting, as cards record it.
 
     Returns:
         The path in common, or None.
     """
     today = {source["path"] for source in datasets}
     for training in lineage(card):
-        if (training["seed"], training["split"]) == (seed, splits.METHOD):
+        if (training["seed"], training["split"]) == (seed, method):
             continue
         for source in training["datasets"]:
             if source["path"] in today:

@@ -214,12 +214,12 @@ def _note(point: OperatingPoint, max_ham_lost: float) -> str:
 def _warn_of_overlap(start: Start, mail: Mail, current: Current | None, seed: int) -> list[str]:
     """Warn where figures may be flattered."""
     warnings = []
-    if current and (dataset := find_overlap(current.card, mail.datasets, seed)):
+    if current and (dataset := find_overlap(current.card, mail.datasets, seed, mail.method)):
         warnings.append(
             f"The current checkpoint {current.card.id} was trained on {dataset} with another split, so it may know part of the "
             "held-out mail; its figures may be better here than on new mail."
         )
-    if start.card and (dataset := find_overlap(start.card, mail.datasets, seed)):
+    if start.card and (dataset := find_overlap(start.card, mail.datasets, seed, mail.method)):
         warnings.append(
             f"The candidate started from {start.name}, which was trained on {dataset} with another split, so it may know part of "
             "the held-out mail; its figures may be better here than on new mail. --base mini, or the seed of then, avoids it."

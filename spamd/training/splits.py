@@ -1,23 +1,28 @@
 """From labelled messages to train, validation and test parts that share nothing.
 
-Text is taken out of each message once, duplicates go, and the part of a message is decided by a seeded hash of its text: what
-is held out once stays held out in every later training with the same seed, whatever is added. Reads no files and knows no
-tokens. Called by `retraining`.
+Text is taken out of each message once, copies go, and the part of a message is decided by a seeded hash of its text: what
+is held out once stays held out in every later training with the same seed, whatever is added. Other ways of parting stand in
+`cuts`. Reads no files and knows no tokens. Called by `gathering`, `evaluation` and the recipe of the default checkpoint.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from spamd.errors import TrainingError
 from spamd.interfaces import LabeledMessage
+from spamd.mail.dates import arrival
+from spamd.mail.likeness import digest, normalise
 from spamd.mail.text import message_text
+from spamd.training import near_copies
 from spamd.verdict import Label
+
+__all__ = ["normalise"]
 
 METHOD = "text-hash 70/10/20"
 """How parts are chosen, as checkpoints record it; with another seed or another method other mail is held out."""
@@ -29,8 +34,6 @@ MIN_HELD_OUT = 2
 MIN_PER_LABEL = 8
 """Messages of each label without which no training starts."""
 
-_NOT_LETTERS = re.compile(r"[\W\d_]+")
-
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -41,12 +44,16 @@ class Example:
         label: the truth.
         origin: where it came from.
         dataset: which dataset it belongs to, as the operator wrote it.
+        is_html: whether its text was taken from a page.
+        arrived: seconds since 1970, or None where that is not known.
     """
 
     text: str
     label: Label
     origin: str
     dataset: str
+    is_html: bool = False
+    arrived: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,8 @@ class Deduplicated:
     """Messages that differ from each other, and what was left out to get there.
 
     Attributes:
-        examples: the first of each kind, in the order they came.
-        num_duplicates: copies left out.
+        examples: one of each kind, in the order they came.
+        num_duplicates: copies left out, near copies included.
         num_conflicting: messages left out because their copies bear another label.
     """
 
@@ -65,51 +72,62 @@ class Deduplicated:
 
 
 class Split(NamedTuple):
-    """The three parts. Nothing in one has a near-duplicate in another."""
+    """The three parts. Nothing in one has a copy in another."""
 
     train: list[Example]
     validation: list[Example]
     test: list[Example]
 
 
-def read_examples(messages: Iterable[LabeledMessage], dataset: str) -> Iterator[Example]:
+def read_examples(messages: Iterable[LabeledMessage | Example], dataset: str) -> Iterator[Example]:
     """Take the text out of each message, with the function that scoring uses.
 
     Args:
-        messages: labelled messages.
+        messages: labelled messages; of some our own store keeps nothing but the text.
         dataset: which dataset they belong to.
 
     Yields:
         One example a message.
     """
     for message in messages:
-        yield Example(message_text(message.raw).text, message.label, message.origin, dataset)
+        if isinstance(message, Example):
+            yield replace(message, dataset=dataset)
+            continue
+        read = message_text(message.raw)
+        yield Example(read.text, message.label, message.origin, dataset, read.is_html, arrival(message.raw))
 
 
-def normalise(text: str) -> str:
-    """Reduce a text to what near-duplicates share: its letters, in one case; where it has none, its visible characters."""
-    return _NOT_LETTERS.sub("", text).casefold() or "".join(text.split())
-
-
-def deduplicate(examples: Iterable[Example]) -> Deduplicated:
+def deduplicate(examples: Iterable[Example], rank: Callable[[Example], float] | None = None) -> Deduplicated:
     """Keep the first of all messages with the same normalised text; keep none where their labels differ.
+
+    With a rank, near copies go too. Those with another label stay: a page that a fraud imitates and the imitation are both worth
+    learning from. Ranked by `fraction`, a message that is held out has no near copy in training, whichever came first.
 
     Args:
         examples: messages in any order.
+        rank: of near copies the one that ranks highest stays, the first of equals; None removes no near copies.
 
     Returns:
         What is left, with counts.
     """
-    kinds: dict[bytes, list[Example]] = {}
+    kinds: dict[bytes, Example] = {}
     labels: dict[bytes, set[Label]] = {}
     counts: Counter[bytes] = Counter()
+    signatures: list[near_copies.Signature] = []
     for example in examples:
-        key = _digest(example.text)
+        key = digest(example.text)
         counts[key] += 1
         labels.setdefault(key, set()).add(example.label)
-        kinds.setdefault(key, [example])
-    kept = [first for key, (first,) in kinds.items() if len(labels[key]) == 1]
+        if key not in kinds:
+            kinds[key] = example
+            if rank:
+                # Now, while the text is at hand: it may lie on disk.
+                signatures.append(near_copies.signature(example.text))
+    places = [place for place, key in enumerate(kinds) if len(labels[key]) == 1]
+    kept = [example for key, example in kinds.items() if len(labels[key]) == 1]
     num_conflicting = sum(counts[key] for key, found in labels.items() if len(found) > 1)
+    if rank and kept:
+        kept = _without_near_copies(kept, np.stack(signatures)[places], rank)
     return Deduplicated(kept, counts.total() - num_conflicting - len(kept), num_conflicting)
 
 
@@ -154,7 +172,7 @@ def split(examples: Sequence[Example], seed: int) -> Split:
         )
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for label in Label:
-        ranked = sorted((_fraction(e.text, seed), i) for i, e in enumerate(examples) if e.label is label)
+        ranked = sorted((fraction(e.text, seed), i) for i, e in enumerate(examples) if e.label is label)
         _deal(ranked, parts)
     return Split(**{name: [examples[i] for i in sorted(members)] for name, members in parts.items()})
 
@@ -178,12 +196,30 @@ def _deal(ranked: Sequence[tuple[float, int]], parts: dict[str, list[int]]) -> N
     parts["train"] += members[num_held_out:]
 
 
-def _fraction(text: str, seed: int) -> float:
-    """Map a text to a number from 0.0 up to 1.0, the same for all its near-duplicates."""
-    keyed = blake2b(_digest(text), key=str(seed).encode(), digest_size=8).digest()
-    return int.from_bytes(keyed) / 2**64
+def fraction(text: str, seed: int) -> float:
+    """Map a text to a number from 0.0 up to 1.0, the same for all its copies: below `TEST_SHARE` it is held out for the test."""
+    return fraction_of(digest(text), seed)
 
 
-def _digest(text: str) -> bytes:
-    """Hash what near-duplicates share."""
-    return blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def fraction_of(key: bytes, seed: int) -> float:
+    """Map any key to a number from 0.0 up to 1.0."""
+    return int.from_bytes(blake2b(key, key=str(seed).encode(), digest_size=8).digest()) / 2**64
+
+
+def _without_near_copies(
+    examples: Sequence[Example], signatures: np.ndarray[tuple[int, ...], np.dtype[np.uint32]], rank: Callable[[Example], float]
+) -> list[Example]:
+    """Keep the highest of each group of near copies with one label."""
+    chosen: dict[tuple[Label, int], int] = {}
+    for label in Label:
+        members = np.array([place for place, example in enumerate(examples) if example.label is label], dtype=np.int64)
+        groups = near_copies.group(signatures[members])
+        sizes = Counter(groups.tolist())
+        best: dict[int, float] = {}
+        for place, group in zip(members.tolist(), groups.tolist(), strict=True):
+            # Few have near copies; the others need not be ranked, which may read the disk.
+            height = rank(examples[place]) if sizes[group] > 1 else 0.0
+            if group not in best or height > best[group]:
+                best[group] = height
+                chosen[label, group] = place
+    return [examples[place] for place in sorted(chosen.values())]

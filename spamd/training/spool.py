@@ -28,6 +28,8 @@ class Kept:
         spool: where its text lies.
         start: position there.
         num_bytes: length there.
+        is_html: whether its text was taken from a page.
+        arrived: seconds since 1970, or None where that is not known.
     """
 
     label: Label
@@ -35,6 +37,8 @@ class Kept:
     spool: "Spool"
     start: int
     num_bytes: int
+    is_html: bool = False
+    arrived: float | None = None
 
     @property
     def text(self) -> str:
@@ -64,6 +68,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  open as long as texts are read
         weakref.finalize(self, _close, self._file)
         self._end = 0
@@ -76,8 +81,11 @@ class Spool:
         """
         # JSON, since a text may hold lone surrogates, which UTF-8 does not know.
         content = json.dumps([example.text, example.origin]).encode()
-        self._file.write(content)
-        kept = Kept(example.label, example.dataset, self, self._end, len(content))
+        try:
+            self._file.write(content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._folder)) from error
+        kept = Kept(example.label, example.dataset, self, self._end, len(content), example.is_html, example.arrived)
         self._end += len(content)
         return kept
 

@@ -265,3 +265,11 @@ def test_hostile_messages_take_little_memory():
         message_text(raw)
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
+
+
+def test_pages_are_told_from_plain_text():
+    """A message whose page was read is HTML, also where plain text stands beside it."""
+    page = b"Content-Type: text/html\n\n<p>Hello</p>"
+
+    assert message_text(page).is_html
+    assert not message_text(b"Subject: x\n\nHello").is_html

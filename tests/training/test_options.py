@@ -11,8 +11,9 @@ from teaching import HEADS, lesson, write_folder
 from spamd.errors import TrainingError
 from spamd.model.checkpoint import HeadNote, LoraNote, read_card
 from spamd.training import freezing, starts
+from spamd.training.cuts import SHUFFLED, shuffle_and_cut
 from spamd.training.datasets import folder
-from spamd.training.gathering import SHUFFLED, Source, gather, shuffle_and_cut
+from spamd.training.gathering import Source, gather
 from spamd.training.judging import answer_of
 from spamd.training.parts import Part, tokenise
 from spamd.training.plans import Plan, fit_to_part, shift_to
