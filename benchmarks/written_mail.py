@@ -2,6 +2,7 @@
 
     python benchmarks/written_mail.py FOLDER          writes FOLDER/sitting_01/{ham,spam}/001.eml, ...
     python benchmarks/written_mail.py --count         prints counts by label and language instead
+    python benchmarks/written_mail.py --check         prints near-duplicates, counts by kind, and what surface gives away
 
 What a message says comes from the sitting files (format: `benchmarks/written_mail/README.md`). How it is built (plain, HTML or
 both; charset; transfer encoding; mailer; date) is drawn from a hash of what it says, never from its label, so that structure does
@@ -11,17 +12,19 @@ not give the label away. The same text always becomes the same bytes.
 import argparse
 import hashlib
 import html
+import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "written_mail"
 SEPARATOR = "====="
@@ -161,15 +164,64 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, help="where to write the messages")
     parser.add_argument("--count", action="store_true", help="print counts by label and language")
+    parser.add_argument("--check", action="store_true", help="print near-duplicates, counts by kind, and what surface gives away")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of --check to this file too")
     options = parser.parse_args()
-    if not options.folder and not options.count:
-        parser.error("name a folder to write to, or ask for --count")
+    if not options.folder and not options.count and not options.check:
+        parser.error("name a folder to write to, or ask for --count or --check")
     if options.folder:
         write(options.folder)
+    if options.check:
+        figures = check(list(read_all()))
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
     counts = Counter((message.fields["language"], message.fields["label"]) for _, _, message in read_all())
     for (language, label), count in sorted(counts.items()):
         print(f"{language}\t{label}\t{count}")
     print(f"total\t{counts.total()}")
+
+
+def check(messages: Sequence[tuple[str, int, WrittenMessage]]) -> dict[str, Any]:
+    """Look the messages over and print what is found.
+
+    Returns:
+        The figures.
+    """
+    import written_check
+
+    names = [f"{sitting} message {number}" for sitting, number, _ in messages]
+    written = [message for _, _, message in messages]
+    labels = written_check.as_labels(message.fields["label"] for message in written)
+    allowed = kinds()
+    unknown = [name for name, one in zip(names, written, strict=True) if one.fields["kind"] not in allowed[one.fields["label"]]]
+    pairs = written_check.near_duplicates([f"{one.fields['subject']}\n{one.body}" for one in written])
+    for later, earlier, likeness in pairs:
+        print(f"{names[later]} repeats {names[earlier]} ({likeness:.0%})")
+    for name in unknown:
+        print(f"{name} is of a kind that is not on the list")
+    for label in ("ham", "spam"):
+        found = Counter(one.fields["kind"] for one in written if one.fields["label"] == label)
+        print(f"{len(found)} kinds of {label}:", ", ".join(f"{kind} {count}" for kind, count in found.most_common()))
+    described = [written_check.surface(build(message)) for message in written]
+    roca = written_check.surface_judgement(described, labels, [sitting for sitting, _, _ in messages])
+    ranked = written_check.telling(described, labels)
+    print(f"near-duplicates: {len(pairs)} of {len(written)} ({len(pairs) / len(written):.1%})")
+    print(f"surface alone, across sittings: (1-ROCA) {roca.value:.1f} % ({roca.low:.1f} to {roca.high:.1f}); chance is 50")
+    print("most telling alone:", ", ".join(f"{name} {value:.1f}" for name, value in ranked[:12]))
+    return {
+        "messages": len(written),
+        "near_duplicates": [[names[later], names[earlier], likeness] for later, earlier, likeness in pairs],
+        "unknown_kinds": unknown,
+        "surface_one_minus_roca_percent": asdict(roca),
+        "features_one_minus_roca_percent": dict(ranked),
+    }
+
+
+def kinds() -> dict[str, frozenset[str]]:
+    """Read the names that the kind of a message may bear, by label."""
+    lines = (FOLDER / "kinds.txt").read_text(encoding="utf-8").splitlines()
+    listed = (line.partition(": ") for line in lines)
+    return {label: frozenset(names.split(", ")) for label, _, names in listed}
 
 
 def read_all() -> Iterator[tuple[str, int, WrittenMessage]]:
@@ -177,6 +229,11 @@ def read_all() -> Iterator[tuple[str, int, WrittenMessage]]:
     for file in sorted(FOLDER.glob("sitting_*.txt")):
         for number, message in enumerate(read_sitting(file), start=1):
             yield file.stem, number, message
+
+
+def is_never_trained_on(sitting: str) -> bool:
+    """Whether a sitting is held out whole: every third is."""
+    return int(sitting.rpartition("_")[2]) % 3 == 0
 
 
 def write(folder: Path, *, is_held_out: bool | None = None) -> None:
@@ -187,7 +244,7 @@ def write(folder: Path, *, is_held_out: bool | None = None) -> None:
         is_held_out: True for the sittings that are never trained on (every third), False for the others, None for all.
     """
     for sitting, number, message in read_all():
-        if is_held_out is not None and is_held_out != (int(sitting.rpartition("_")[2]) % 3 == 0):
+        if is_held_out is not None and is_held_out != is_never_trained_on(sitting):
             continue
         target = folder / sitting / message.fields["label"] / f"{number:03d}.eml"
         target.parent.mkdir(parents=True, exist_ok=True)

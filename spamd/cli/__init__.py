@@ -81,7 +81,7 @@ def run(program: typer.Typer) -> None:
     except BrokenPipeError:
         _leave_quietly()
     except (errors.SpamdError, OSError) as error:
-        abort(*explain(error))
+        abort(*worded(error))
     except typer.TyperException as error:
         cast("Any", error).show()  # every usage error has it; Typer's public base class does not say so
         sys.exit(os.EX_USAGE)
@@ -117,7 +117,7 @@ def _leave_quietly() -> NoReturn:
     sys.exit(os.EX_OK)
 
 
-def explain(error: errors.SpamdError | OSError) -> tuple[str, int]:
+def worded(error: errors.SpamdError | OSError) -> tuple[str, int]:
     """Put an error into words for the operator.
 
     Args:
@@ -146,10 +146,13 @@ def abort(sentence: str, code: int) -> None:
 
 
 # The commands stand last: they import what is defined above.
-from spamd.cli import config, model, plugins, retrain, score  # noqa: E402
+from spamd.cli import config, evaluate, explain, learn, model, plugins, retrain, score  # noqa: E402
 
 app.command("score")(score.score)
+app.command("explain")(explain.explain_messages)
+app.command("learn")(learn.learn)
 app.command("retrain")(retrain.retrain)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(model.app, name="model")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")

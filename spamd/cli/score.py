@@ -19,6 +19,7 @@ from typing import Annotated, TypeVar, cast
 import typer
 
 from spamd import cli
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 from spamd.inference.scored import Scorer
 from spamd.mail.mailboxes import StoredMessage, message_files, read_messages, read_stream
@@ -78,7 +79,7 @@ class Reader:
         try:
             yield from found
         except OSError as error:
-            sentence, code = cli.explain(error)
+            sentence, code = cli.worded(error)
             typer.echo(f"error: {sentence}", err=True)
             self.exit_code = self.exit_code or code
 
@@ -97,7 +98,7 @@ def score(
     checkpoint: Annotated[
         str | None, typer.Option(metavar="ID|FOLDER", help="Score with this checkpoint instead of the promoted one.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Judge messages: label, score (5.0 and above is spam), probability of spam, path."""
     settings = load_settings(config)

@@ -88,6 +88,26 @@ class Engine:
         """Tell roughly, and at no cost, how many tokens a text will take."""
         return min(self.card.max_tokens, len(text) // CHARACTERS_PER_TOKEN + 1)
 
+    def extent(self, text: str) -> tuple[int, int]:
+        """Tell how much of a text the model reads.
+
+        Args:
+            text: what it is given to read.
+
+        Returns:
+            Characters from the beginning and characters at the end; all and 0 where the text fits the budget.
+        """
+        budget = self.card.max_tokens
+        encoded = self._tokenizer.encode(text, budget)
+        if not encoded.is_truncated:
+            return len(text), 0
+        num_tail = budget // 4
+        return self._num_characters(encoded.ids[: budget - num_tail]), self._num_characters(encoded.ids[budget - num_tail :])
+
+    def _num_characters(self, ids: Sequence[int]) -> int:
+        """Count the whole characters that ids stand for; of one that the budget cuts in two no part counts."""
+        return len(self._tokenizer.decode(ids).strip("\N{REPLACEMENT CHARACTER}"))
+
     def warm_up(self) -> None:
         """Score a short and a long text.
 
