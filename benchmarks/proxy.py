@@ -33,7 +33,7 @@ from spamd.config import SmtpSettings
 from spamd.mail.text import message_text
 from spamd.service.filter import Judgement
 from spamd.service.logs import configure_logging
-from spamd.smtp.server import start_proxy
+from spamd.smtp.server import Proxy, start_proxy
 from spamd.verdict import Verdict
 
 SIZES = {"4k": 4096, "64k": 65536}
@@ -57,10 +57,15 @@ class NullJudge:
         return Judgement(HAM, (), {})
 
 
+async def start_spamd(next_hop: str, *, reads: bool) -> Proxy:
+    """Start the proxy, with a judge that reads messages or not."""
+    settings = SmtpSettings(listen="127.0.0.1:0", next_hop=next_hop, hostname="mx.example.com")
+    return await start_proxy(settings, NullJudge(reads=reads))
+
+
 async def serve_spamd(next_hop: str, *, reads: bool) -> str:
     """Start the proxy; returns where it listens."""
-    settings = SmtpSettings(listen="127.0.0.1:0", next_hop=next_hop, hostname="mx.example.com")
-    return (await start_proxy(settings, NullJudge(reads=reads))).addresses[0]
+    return (await start_spamd(next_hop, reads=reads)).addresses[0]
 
 
 async def serve_plain_relay(next_hop: str) -> str:
