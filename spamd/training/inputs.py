@@ -6,7 +6,7 @@ learn together. Steps and counts nothing (`trainer` does).
 Shape letters: B messages in a batch, T tokens of the longest, D width of the trunk, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spamd.model.classifier import Classifier
-from spamd.training import ranks
+from spamd.training import freezing, ranks
 from spamd.training.parts import Part
 from spamd.training.precision import computing_in
 from spamd.training.progress import Display
@@ -52,13 +52,20 @@ class Inputs:
         self.caches: tuple[TrunkCache, ...] = ()
         self.world = ranks.current()
         self._tail: nn.Module = _Tail(classifier)
+        self._chosen: Collection[str] = ()
         self._recipe = recipe
         self._display = display
 
-    def follow(self, block: int) -> None:
-        """Compute hidden states anew where another block is the first that trains."""
-        # Torch's wrapper knows what trains when it is made.
-        self._tail = self.world.wrap(_Tail(self.classifier))
+    def follow(self, chosen: Collection[str]) -> None:
+        """Prepare for an epoch: hidden states are computed anew where another block is the first that trains.
+
+        Args:
+            chosen: names of the weights that train in it, which the classifier has been told.
+        """
+        if chosen != self._chosen:
+            # Torch's wrapper looks at what trains when it is made.
+            self._chosen, self._tail = chosen, self.world.wrap(_Tail(self.classifier))
+        block = freezing.first_trainable_block(chosen, self.classifier.trunk.config.n_layer)
         if block == self.block:
             return
         allowed = self._recipe.cache_bytes

@@ -47,7 +47,7 @@ class Sequences(Sequence[list[int]]):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Gone with its last reader, whatever happens to this process.
         with tempfile.TemporaryFile(dir=folder) as file:
-            self._ids = self._write(sequences, file)
+            self._ids = self._write(sequences, file, folder)
 
     def __len__(self) -> int:
         """Count messages."""
@@ -78,11 +78,14 @@ class Sequences(Sequence[list[int]]):
             self._ends.append(self._ends[-1] + len(sequence))
             yield sequence
 
-    def _write(self, sequences: Iterable[Sequence[int]], file: IO[bytes]) -> npt.NDArray[np.int32]:
+    def _write(self, sequences: Iterable[Sequence[int]], file: IO[bytes], folder: Path) -> npt.NDArray[np.int32]:
         """Write ids to a file and let memory show it."""
-        for sequence in self._counted(sequences):
-            file.write(np.asarray(sequence, np.int32).tobytes())
-        file.flush()
+        try:
+            for sequence in self._counted(sequences):
+                file.write(np.asarray(sequence, np.int32).tobytes())
+            file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
         # A file of no bytes cannot be mapped.
         return np.memmap(file, np.int32, "r") if self._ends[-1] else np.empty(0, np.int32)
 

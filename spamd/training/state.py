@@ -61,6 +61,8 @@ class SavedState:
             moments = optimizer.state.get(parameter, {})
             tensors |= {f"{kind}.{name}": value for kind, value in moments.items()}
         tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random_cuda"] = torch.cuda.get_rng_state()
         header = {"identity": json.dumps(self._identity), "course": json.dumps(asdict(course))}
         self._write(self._folder / FILE, tensors, header)
 
@@ -151,6 +153,8 @@ class SavedState:
                 kinds = ("step", "exp_avg", "exp_avg_sq")
                 optimizer.state[parameter] = {kind: tensors[f"{kind}.{name}"].to(parameter.device) for kind in kinds}
         torch.set_rng_state(tensors["random"])
+        if "random_cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random_cuda"])
 
     def _write(self, file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
         """Write a file, whole or not at all."""

@@ -82,7 +82,7 @@ def train(
     while not course.is_over(recipe):
         number = len(course.epochs)
         freezing.apply_policy(classifier, plans[number])
-        inputs.follow(freezing.first_trainable_block(plans[number], classifier.trunk.config.n_layer))
+        inputs.follow(plans[number])
         epoch = _run_epoch(loop, course)
         display.say(_describe(epoch, recipe))
         if epoch is best(course.epochs):
@@ -161,13 +161,13 @@ def _step(loop: _Loop, batch: Sequence[int], number: int, done: float) -> Step:
     for place, piece in enumerate(pieces):
         # A process without a message of its own computes one that does not count: all of them must meet.
         own = inputs.world.share(piece)
-        logits, labels = inputs.logits(0, own or piece[:1])
-        loss = _loss(logits, labels, recipe) * (len(own) > 0)
-        num_right += float((logits.argmax(-1) == labels).sum()) * (len(own) > 0)
-        loss_sum += loss.item()
         with inputs.gathering(is_last=place == len(pieces) - 1):
+            logits, labels = inputs.logits(0, own or piece[:1])
+            loss = _loss(logits, labels, recipe) * (len(own) > 0)
             # Torch's wrapper takes the mean over processes, and this is to be the mean over messages.
             (loss * (inputs.world.size / total)).backward()  # type: ignore[no-untyped-call]
+        num_right += float((logits.argmax(-1) == labels).sum()) * (len(own) > 0)
+        loss_sum += loss.item()
     loss_sum, num_right = inputs.world.total(loss_sum, num_right)
     value = _finite(loss_sum / total, number, "training")
     rate = recipe.learning_rate * (schedule((number + done) / recipe.epochs) if recipe.schedule == "linear" else 1.0)
@@ -240,7 +240,10 @@ def _begin(
     if not is_resumed:
         saved.clear()
     elif saved.file:
-        course = saved.restore(ranks.current().give_file(saved.file), classifier, optimizer)
+        copy = ranks.current().give_file(saved.file)
+        course = saved.restore(copy, classifier, optimizer)
+        if copy != saved.file:
+            copy.unlink(missing_ok=True)
         if course:
             display.say(f"Going on after {len(course.epochs)} epochs and {course.step} steps.")
             return course

@@ -75,7 +75,9 @@ class TrunkCache:
         kind = choose_type(num_numbers, max_bytes) if block else None
         self.num_bytes = num_numbers * kind.itemsize if kind else 0
         room = self._make_room(kind, spill_dir, display) if block else None
-        self._kept = self._compute(room, display) if room is not None else None
+        # Processes fill their rooms together, or each computes for itself.
+        (num_rooms,) = ranks.current().total(float(room is not None))
+        self._kept = self._compute(room, display) if room is not None and num_rooms == ranks.current().size else None
 
     @property
     def is_kept(self) -> bool:

@@ -19,6 +19,7 @@ from spamd.model.gpt2 import PUBLISHED
 from spamd.model.weights import TRANSPOSED
 from spamd.service.registry import Registry
 from spamd.training import trainer
+from spamd.training.workplace import working_in
 
 LEARNS = ("--learning-rate", "0.003", "--epochs", "2", "--max-ham-lost", "0.05")
 LEARNS_NOTHING = ("--learning-rate", "1e-9", "--epochs", "1")
@@ -339,3 +340,129 @@ def test_the_folder_of_checkpoints_is_open_to_the_daemon(tmp_path):
         os.umask(before)
 
     assert 0o755 == registry.checkpoints_dir.stat().st_mode & 0o777
+
+
+class _Killed(BaseException):
+    """Stands for a kill."""
+
+
+def _kill_in_second_epoch(monkeypatch):
+    """Let the training die when its second epoch begins."""
+    run, epochs = trainer._run_epoch, iter(range(9))
+
+    def dying(*arguments):
+        if next(epochs) == 1:
+            raise _Killed
+        return run(*arguments)
+
+    monkeypatch.setattr(trainer, "_run_epoch", dying)
+
+
+def _weights_of(folder):
+    """The stored weights of a checkpoint."""
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_killed_training_goes_on(retrain, registry, monkeypatch):
+    """With --resume the same command ends with the weights of an uninterrupted one, and the state is removed; else it begins."""
+    base = registry.current().name
+    retrain("--base", base, *LEARNS, "--force")
+    whole = checkpoint.read_card(registry.current()).weights_sha256
+    with monkeypatch.context() as patched:
+        _kill_in_second_epoch(patched)
+        with pytest.raises(_Killed):
+            retrain("--base", base, *LEARNS, "--force")
+    ran = retrain("--base", base, *LEARNS, "--force", "--resume")
+
+    assert "Going on after 1 epochs and 0 steps." in ran.err
+    assert whole == checkpoint.read_card(registry.current()).weights_sha256
+    assert not (registry.checkpoints_dir.parent / "training" / "state").exists()
+    assert "There is no saved state of this training; it begins." in retrain("--base", base, *LEARNS, "--resume", "--force").err
+
+
+def test_the_state_of_another_command_is_refused(retrain, registry, monkeypatch):
+    """--resume with other settings names what differs, and promotes nothing."""
+    with monkeypatch.context() as patched:
+        _kill_in_second_epoch(patched)
+        with pytest.raises(_Killed):
+            retrain(*LEARNS)
+    before = _left_behind(registry)
+    ran = retrain(*LEARNS, "--seed", "77", "--resume")
+
+    assert (os.EX_DATAERR, before) == (ran.code, _left_behind(registry))
+    assert "is the state of another training: it differs in seed" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("spamd.training.state.replace_file", "the state of the training cannot be saved (No space left on device); make room"),
+        ("spamd.training.spool.tempfile.TemporaryFile", "No space left on device."),
+        ("spamd.model.checkpoint.save_file", "the checkpoint cannot be written: No space left on device."),
+    ],
+)
+def test_a_full_disk_is_one_sentence(retrain, registry, monkeypatch, where, sentence):
+    """Whatever was being written, the operator reads where and why, and nothing is promoted or left half-written."""
+
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    before = _left_behind(registry)
+    with monkeypatch.context() as patched:
+        patched.setattr(where, refuse)
+        ran = retrain(*LEARNS)
+
+    assert ran.code in {os.EX_DATAERR, os.EX_IOERR}
+    assert sentence in ran.err
+    assert "Traceback" not in ran.err
+    assert before == _left_behind(registry)
+
+
+def test_two_trainings_do_not_meet(retrain, registry):
+    """A second training in the same state folder is told of the first."""
+    with working_in(registry.checkpoints_dir.parent / "training"):
+        ran = retrain(*LEARNS)
+
+    assert os.EX_DATAERR == ran.code
+    assert "training: another training works here; wait for it, or set another state_dir." in ran.err
+
+
+def test_the_variants_of_the_reference_are_options(retrain, registry):
+    """Padding, adapters, random weights, the mask, accumulation, schedule, weights and split reach card and course."""
+    options = ["--pad", "longest", "--freeze", "lora", "--lora-rank", "2", "--lora-alpha", "4", "--random-weights"]
+    options += ["--no-causal-mask", "--batch-size", "2", "--accumulate", "4", "--schedule", "constant", "--precision", "bfloat16"]
+    options += ["--class-weights", "--spam-share", "0.2", "--patience", "1", "--split", "shuffle", "--head", "first-token"]
+    ran = retrain(*LEARNS, *options, "--force")
+    card = checkpoint.read_card(registry.current())
+    told = {"accumulate": 4, "schedule": "constant", "precision": "bfloat16", "patience": 1, "spam_share": 0.2, "pad": "longest"}
+
+    assert 0 == ran.code
+    assert told == {name: card.training[name] for name in told}
+    assert (2, 4.0, False, "first-token") == (card.lora.rank, card.lora.alpha, card.trunk.is_causal, card.head.name)
+    assert card.base.name == "random current"
+    assert 0 < card.pad_to == card.max_tokens
+    assert [1.0, 1.0] == pytest.approx(card.training["class_weights"], abs=0.2)
+
+
+@pytest.mark.parametrize("pad", ["0", "-3", "long"])
+def test_a_padding_that_is_none_is_refused(retrain, pad):
+    """Only none, longest and numbers of tokens are understood."""
+    ran = retrain("--pad", pad)
+
+    assert os.EX_USAGE == ran.code
+    assert "is neither none, longest nor a number of tokens" in ran.err.replace("\n", " ").replace("│", "").replace("  ", " ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_processes_share_the_work(retrain, registry):
+    """Two processes train what one trains, speak once, and promote one checkpoint."""
+    base = registry.current().name
+    retrain("--base", base, *LEARNS, "--precision", "float32", "--force")
+    alone = registry.current()
+    ran = retrain("--base", base, *LEARNS, "--precision", "float32", "--force", "--processes", "2")
+    one, two = _weights_of(alone), _weights_of(registry.current())
+
+    assert 0 == ran.code
+    assert alone != registry.current()
+    assert 1e-3 > max(float((one[name] - two[name]).abs().max()) for name in one)
