@@ -9,7 +9,7 @@ work here grows faster than its input, and only CRLF dot CRLF ends a message (SM
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from spamd.smtp.bell import Bell
 
@@ -20,6 +20,7 @@ CHUNK_BYTES = 65_536
 MAX_UNREAD_BYTES = 2 * CHUNK_BYTES
 """A client that has sent so much more than anybody wanted to read is read no further until somebody does."""
 
+PIECE_BYTES = 1_048_576
 MIN_BYTES_PER_SECOND = 500
 """A message that comes more slowly on the average is given up, as Postfix does (smtpd_min_data_rate)."""
 
@@ -177,7 +178,17 @@ def has_bare_newline(wire: bytes) -> bool:
 
     Single bytes are found several times as fast as pairs: without CRs, and with one before each LF, it is the same or it is not.
     """
-    return wire != wire.replace(b"\r", b"").replace(b"\n", CRLF) or _has_masked_end(wire)
+    return any(piece != piece.replace(b"\r", b"").replace(b"\n", CRLF) for piece in _pieces(wire)) or _has_masked_end(wire)
+
+
+def _pieces(wire: bytes) -> Iterator[bytes]:
+    """Cut a message into pieces, never between CR and LF: a large one must not keep all other threads waiting."""
+    start = 0
+    while start < len(wire):
+        end = start + PIECE_BYTES
+        end += wire[end - 1 : end + 1] == CRLF
+        yield wire[start:end]
+        start = end
 
 
 def _has_masked_end(wire: bytes) -> bool:

@@ -130,6 +130,16 @@ def test_normalising_keeps_what_is_right():
     assert b"..\r\na\r\n\r\n..b\r\n" == normalise(b"..\r\na\r\n\r\n..b\r\n")
 
 
+@pytest.mark.parametrize("num_bytes", range(8))
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n", b"\r"])
+def test_pieces_do_not_matter(monkeypatch, newline, num_bytes):
+    """Large messages are looked at piece by piece; no line end is cut in two, and none is overlooked."""
+    monkeypatch.setattr("spamd.smtp.wire.PIECE_BYTES", 4)
+    wire = b"x" * num_bytes + b"\r\n\r\n" + newline + b"yy" + newline
+
+    assert (newline != b"\r\n") == has_bare_newline(wire)
+
+
 def test_dots_are_stuffed_after_normalising():
     """A dot after a bare LF is content and stays content."""
     assert b"a\r\n..\r\n..b\r\nc\r\n" == normalise(b"a\n.\n.b\rc\r\r\n")
