@@ -24,6 +24,8 @@ from spamd.training.recipe import Course, Epoch, Step
 
 FILE = "state.safetensors"
 
+DIGEST_BYTES = 16
+
 
 class SavedState:
     """The folder of one training's state.
@@ -140,7 +142,7 @@ class SavedState:
     def _check(self, file: Path, found: Mapping[str, Any]) -> None:
         """Refuse the state of another training, naming what differs."""
         if differing := [name for name in self._identity if found.get(name) != self._identity[name]]:
-            told = ", ".join(f"{name} ({found.get(name)} there, {self._identity[name]} here)" for name in differing[:3])
+            told = ", ".join(f"{name}{_compare(found.get(name), self._identity[name])}" for name in differing[:3])
             raise TrainingError(f"{file}: is the state of another training: it differs in {told}. Remove it to start anew.")
 
     def _fill(self, classifier: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -169,9 +171,15 @@ class SavedState:
             ) from None
 
 
+def _compare(there: Any, here: Any) -> str:
+    """Word two settings; checksums tell people nothing."""
+    is_telling = not isinstance(here, list) and len(str(here)) < 2 * DIGEST_BYTES
+    return f" ({there} there, {here} here)" if is_telling else ""
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """Tell weights from other weights: a checksum, 32 hexadecimal digits."""
-    summed = blake2b(digest_size=16)
+    summed = blake2b(digest_size=DIGEST_BYTES)
     for name, tensor in tensors.items():
         summed.update(name.encode())
         summed.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -180,7 +188,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def digest_of_text(values: Any) -> str:
     """Tell plain values from other values: a checksum, 32 hexadecimal digits."""
-    return blake2b(json.dumps(values).encode(), digest_size=16).hexdigest()
+    return blake2b(json.dumps(values).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _course(values: Mapping[str, Any]) -> Course:

@@ -117,7 +117,7 @@ def test_the_state_of_another_training_is_refused(tiny_classifier, mail, tmp_pat
     train(tiny_classifier, *mail, RECIPE, folder=tmp_path)
     tiny_classifier.load_state_dict(start)
 
-    with pytest.raises(TrainingError, match=r"it differs in epochs \(3 there, 4 here\)\. Remove it to start anew\."):
+    with pytest.raises(TrainingError, match=r"it differs in epochs \(3 there, 4 here\), policy\. Remove it to start anew\."):
         train(tiny_classifier, *mail, replace(RECIPE, epochs=4), folder=tmp_path, is_resumed=True)
     with pytest.raises(TrainingError, match="it differs in mail"):
         train(tiny_classifier, *mail[::-1], RECIPE, folder=tmp_path, is_resumed=True)
