@@ -104,6 +104,10 @@ def build(message: WrittenMessage) -> bytes:
         mail.add_attachment(
             draw.randbytes(draw.randint(200, 900)), maintype=maintype, subtype=subtype or "octet-stream", filename=name
         )
+    for part in mail.walk():
+        if part.is_multipart():
+            # The standard library would draw one that nobody can draw again.
+            part.set_boundary(f"=_{draw.getrandbits(96):024x}")
     return mail.as_bytes()
 
 
@@ -199,22 +203,35 @@ def check(messages: Sequence[tuple[str, int, WrittenMessage]]) -> dict[str, Any]
         print(f"{names[later]} repeats {names[earlier]} ({likeness:.0%})")
     for name in unknown:
         print(f"{name} is of a kind that is not on the list")
-    for label in ("ham", "spam"):
-        found = Counter(one.fields["kind"] for one in written if one.fields["label"] == label)
-        print(f"{len(found)} kinds of {label}:", ", ".join(f"{kind} {count}" for kind, count in found.most_common()))
-    described = [written_check.surface(build(message)) for message in written]
-    roca = written_check.surface_judgement(described, labels, [sitting for sitting, _, _ in messages])
-    ranked = written_check.telling(described, labels)
+    _print_kinds(written)
     print(f"near-duplicates: {len(pairs)} of {len(written)} ({len(pairs) / len(written):.1%})")
-    print(f"surface alone, across sittings: (1-ROCA) {roca.value:.1f} % ({roca.low:.1f} to {roca.high:.1f}); chance is 50")
+    described = [written_check.surface(build(message)) for message in written]
+    looked_at = {
+        "what is drawn": written_check.DRAWN,
+        "drawn and counted": written_check.DRAWN + written_check.COUNTED,
+        "all of the surface, sender and marks too": tuple(described[0]),
+    }
+    rocas: dict[str, Any] = {}
+    for name, features in looked_at.items():
+        found = written_check.surface_judgement(described, labels, [sitting for sitting, _, _ in messages], features)
+        print(f"{name}, across sittings: (1-ROCA) {found.value:.1f} % ({found.low:.1f} to {found.high:.1f}); chance is 50")
+        rocas[name] = asdict(found)
+    ranked = written_check.telling(described, labels)
     print("most telling alone:", ", ".join(f"{name} {value:.1f}" for name, value in ranked[:12]))
     return {
         "messages": len(written),
         "near_duplicates": [[names[later], names[earlier], likeness] for later, earlier, likeness in pairs],
         "unknown_kinds": unknown,
-        "surface_one_minus_roca_percent": asdict(roca),
+        "surface_one_minus_roca_percent": rocas,
         "features_one_minus_roca_percent": dict(ranked),
     }
+
+
+def _print_kinds(written: Sequence[WrittenMessage]) -> None:
+    """Print how many messages there are of each kind."""
+    for label in ("ham", "spam"):
+        found = Counter(one.fields["kind"] for one in written if one.fields["label"] == label)
+        print(f"{len(found)} kinds of {label}:", ", ".join(f"{kind} {count}" for kind, count in found.most_common()))
 
 
 def kinds() -> dict[str, frozenset[str]]:
