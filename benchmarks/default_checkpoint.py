@@ -5,8 +5,8 @@
 `--data` holds the unpacked corpora, one folder each (`corpora.py` says which are used and how); `--work` keeps what each stage
 made, so that a run that was stopped goes on where it was. Stages: `texts` (what `message_text` makes of every message, without
 duplicates, split by hash), `vocabulary`, `joint` (next token and label at every prefix, from token vectors on), `tuning` (the
-product's own trainer on mail as people get it, then its calibration and judgement) and, with `--install`, the copy into
-`spamd/model/default/`.
+product's own trainer on mail as people get it), `judgement` (calibration, threshold, figures, model card) and, with `--install`,
+the copy into `spamd/model/default/`.
 
 Nothing of the validation and test parts is trained on, in any stage. Same seed, same machine, same checkpoint.
 """
@@ -23,6 +23,7 @@ import corpora
 import model_card
 import torch
 from joint_training import JointRecipe, Message, train_jointly
+from safetensors.torch import load_file, save_file
 from token_vectors import token_vectors
 
 from spamd.model.checkpoint import DEFAULT_FOLDER
@@ -76,7 +77,8 @@ def main() -> None:
     classifier = joint(parts.train, tokenizer, options)
     if options.until == "joint":
         return
-    folder = tuning(parts, classifier, tokenizer, options)
+    tuning(parts, classifier, tokenizer, options)
+    folder = judgement(parts, classifier, tokenizer, options)
     print((folder / "README.md").read_text(encoding="utf-8"))
     if options.install:
         shutil.rmtree(DEFAULT_FOLDER, ignore_errors=True)
@@ -121,12 +123,12 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
     return classifier
 
 
-def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> Path:
-    """Stage 4: fine-tuning of all layers by the product's own trainer, calibration, threshold, judgement and card.
-
-    Returns:
-        The checkpoint's folder.
-    """
+def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> None:
+    """Stage 4: fine-tuning of all layers by the product's own trainer, in place."""
+    file = options.work / "tuned.safetensors"
+    if file.exists():
+        classifier.load_state_dict(load_file(file))
+        return
     chosen = corpora.finish(parts.train, SEED)
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
     recipe = Recipe(
@@ -144,6 +146,11 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
     # What ships has half the digits: calibrate and judge what ships.
     classifier.to("cpu").half().float()
+    save_file(classifier.state_dict(), file)
+
+
+def judgement(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> Path:
+    """Stage 5: calibration, threshold, judgement and card; returns the checkpoint's folder."""
     return model_card.write(
         classifier,
         tokenizer,

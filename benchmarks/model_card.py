@@ -23,7 +23,7 @@ from spamd.verdict import Label
 
 MOST_VALIDATION = 400
 """Messages of each corpus and label that the threshold is chosen on at the most, so that no corpus rules it."""
-MOST_WRITTEN_HAM_LOST = 0.02
+MOST_WRITTEN_HAM_LOST = 0.04
 """Share of the written ham in the validation mail that the threshold may lose."""
 
 CARD = """# The checkpoint that ships
