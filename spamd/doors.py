@@ -6,10 +6,8 @@ Security: listens on nothing but what the settings or the operator's socket unit
 """
 
 import asyncio
-import contextlib
-import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from spamd.config import Settings
 from spamd.service.door import Door
@@ -83,38 +81,24 @@ async def open_doors(settings: Settings, judge: MessageJudge) -> Doors:
 
 async def _open_proxy(settings: Settings, judge: MessageJudge, inherited: Mapping[str, Sequence[socket.socket]]) -> Proxy:
     """Start the proxy."""
-    with _naming("smtp.listen", settings.smtp.listen):
-        return await start_proxy(
-            settings.smtp,
-            judge,
-            actions=settings.actions,
-            on_failure=settings.scoring.on_failure,
-            deadline_seconds=settings.scoring.deadline_seconds,
-            sockets=[one for name, some in inherited.items() if name not in {TLS_SOCKETS, SPAMC_SOCKETS} for one in some],
-            tls_sockets=inherited.get(TLS_SOCKETS, ()),
-        )
+    return await start_proxy(
+        settings.smtp,
+        judge,
+        actions=settings.actions,
+        on_failure=settings.scoring.on_failure,
+        deadline_seconds=settings.scoring.deadline_seconds,
+        sockets=[one for name, some in inherited.items() if name not in {TLS_SOCKETS, SPAMC_SOCKETS} for one in some],
+        tls_sockets=inherited.get(TLS_SOCKETS, ()),
+    )
 
 
 async def _open_spamc(settings: Settings, judge: MessageJudge, sockets: Sequence[socket.socket]) -> Door:
     """Start to answer spamc clients."""
-    with _naming("spamc.listen", settings.spamc.listen):
-        return await start_spamc(
-            settings.spamc,
-            judge,
-            hostname=await own_hostname(settings.smtp.hostname),
-            subject_tag=settings.actions.subject_tag,
-            deadline_seconds=settings.scoring.deadline_seconds,
-            sockets=sockets,
-        )
-
-
-@contextlib.contextmanager
-def _naming(key: str, address: str) -> Iterator[None]:
-    """Turn what the system says about an address that cannot be listened on into a sentence that names the setting."""
-    try:
-        yield
-    except OSError as error:
-        # Numbers of the resolver are negative, and Python puts the address into the texts of all others.
-        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        reason = f"cannot be listened on: {cause}; stop what uses it or change {key}"
-        raise OSError(error.errno, reason, address) from None
+    return await start_spamc(
+        settings.spamc,
+        judge,
+        hostname=await own_hostname(settings.smtp.hostname),
+        subject_tag=settings.actions.subject_tag,
+        deadline_seconds=settings.scoring.deadline_seconds,
+        sockets=sockets,
+    )

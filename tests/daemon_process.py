@@ -88,6 +88,7 @@ class DaemonProcess:
         next_hop: where it relays to.
         settings: lines to add to the settings, sections and all.
         inherited: a listening socket to hand over as systemd does.
+        watchdog_seconds: how long the fake systemd would wait for a sign of life; 0 keeps no watch.
 
     Attributes:
         registry: the checkpoints of its state folder.
@@ -96,7 +97,14 @@ class DaemonProcess:
     """
 
     def __init__(
-        self, folder: Path, checkpoint: Path | None, next_hop: str, *, settings: str = "", inherited: socket.socket | None = None
+        self,
+        folder: Path,
+        checkpoint: Path | None,
+        next_hop: str,
+        *,
+        settings: str = "",
+        inherited: socket.socket | None = None,
+        watchdog_seconds: float = 0,
     ) -> None:
         self.folder = folder
         self.registry = Registry(folder / "state")
@@ -111,6 +119,7 @@ class DaemonProcess:
             checkpoint.rename(self.registry.checkpoints_dir / checkpoint.name)
             self.registry.promote(checkpoint.name, check=lambda _: None)
         self._inherited = inherited
+        self._watchdog_seconds = watchdog_seconds
         self._notices: socket.socket | None = None
         self.process: asyncio.subprocess.Process | None = None
 
@@ -184,4 +193,5 @@ class DaemonProcess:
     def _environment(self) -> dict[str, str]:
         """Our environment without settings, with the notification socket."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("SPAMD_")}
-        return own | {"NOTIFY_SOCKET": str(self.folder / "notify"), "OMP_NUM_THREADS": "1"}
+        watch = {"WATCHDOG_USEC": f"{self._watchdog_seconds * 1e6:.0f}"} if self._watchdog_seconds else {}
+        return own | watch | {"NOTIFY_SOCKET": str(self.folder / "notify"), "OMP_NUM_THREADS": "1"}

@@ -324,3 +324,23 @@ def test_paths_are_paths(write, text, reason):
     (fault,) = faults(write(text))
 
     assert reason in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('tls_key = "/etc/key.pem"', "smtp.tls_key: '/etc/key.pem' has no effect without smtp.tls_certificate."),
+        ("tls_required = true", "smtp.tls_required: True has no effect without smtp.tls_certificate."),
+        ('listen_tls = "127.0.0.1:465"', "smtp.listen_tls: '127.0.0.1:465' has no effect without smtp.tls_certificate."),
+        ('tls_certificate = "/c"\nlisten_tls = "127.0.0.1:10025"', "is where plain connections are taken (smtp.listen)"),
+        ('tls_certificate = "/c"\nlisten_tls = "127.0.0.1:10026"', "where spamd itself listens (smtp.listen_tls)"),
+        ('tls_certificate = "/c"\nlisten_tls = "127.0.0.1:9"\n[spamc]\nlisten = "127.0.0.1:9"', "give each its own"),
+        ('listen_mode = "0999"', "smtp.listen_mode: '0999' is no mode; write four octal digits such as 0660."),
+        ('proxy_protocol_from = ["load-balancer"]', "smtp.proxy_protocol_from"),
+    ],
+)
+def test_doors_fit_together(write, text, reason):
+    """TLS wants a certificate, each door a place of its own, and modes and networks are such."""
+    (fault,) = faults(write(f"[smtp]\n{text}\n"))
+
+    assert reason in fault

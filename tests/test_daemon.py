@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from certificates import Authority
 from checkpoints import copy_checkpoint, damage
 from daemon_process import PATIENCE_SECONDS, DaemonProcess, connected
 from fake_engine import FakeEngine
@@ -213,6 +214,65 @@ async def test_scoring_does_not_stall_other_sessions(start):
         await _stop(serving)
 
     assert ["answered", "scored"] == events
+
+
+async def test_signs_of_life_stop_with_the_scoring_thread(start, monkeypatch):
+    """Systemd gets a sign of life while both the loop and the thread that scores move; while an engine hangs it gets none."""
+    engine = FakeEngine(gate=threading.Event())
+    notices = asyncio.Queue()
+    monkeypatch.setattr(daemon, "notify", lambda *lines: notices.put_nowait(lines[0]))
+    monkeypatch.setattr(daemon, "watchdog_seconds", lambda: 0.03)
+    async with NextHop() as next_hop:
+        _, serving, address = await start(engine, next_hop)
+        first = [await asyncio.wait_for(notices.get(), PATIENCE_SECONDS) for _ in range(4)]
+        sending = asyncio.create_task(_send(address))
+        assert await asyncio.to_thread(engine.started.wait, PATIENCE_SECONDS)
+        await asyncio.sleep(0.05)
+        num_before = notices.qsize()
+        await asyncio.sleep(0.3)
+        num_while_hung = notices.qsize() - num_before
+        engine.gate.set()
+        await sending
+        while notices.qsize():
+            notices.get_nowait()
+        again = await asyncio.wait_for(notices.get(), PATIENCE_SECONDS)
+        await _stop(serving)
+
+    assert ["READY=1", *["WATCHDOG=1"] * 3] == first
+    assert (0, "WATCHDOG=1") == (num_while_hung, again)
+
+
+async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp_path, monkeypatch):
+    """SIGHUP shows clients the certificate that the file holds now; one that cannot be used refuses the reload as a whole."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.files("mx.test")
+    tls = f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
+    settings_file.write_text(settings_file.read_text() + f'{tls}listen_tls = "127.0.0.1:0"\n')
+    engines = [FakeEngine("second"), FakeEngine("third")]
+    monkeypatch.setattr(daemon, "load_engine", lambda *_: engines.pop(0))
+
+    async def shown(host, port):
+        _, writer = await asyncio.open_connection(host, port, ssl=authority.client(), server_hostname="mx.test")
+        serial = writer.get_extra_info("peercert")["serialNumber"]
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return serial
+
+    async with NextHop() as next_hop:
+        running, serving, _ = await start(FakeEngine("first"), next_hop)
+        host, _, port = running._doors.addresses["listen"][1].rpartition(":")
+        serials = [await shown(host, port)]
+        authority.files("mx.test")
+        await running.reload()
+        serials.append(await shown(host, port))
+        key.write_text("nonsense")
+        await running.reload()
+        serials.append(await shown(host, port))
+        await _stop(serving)
+
+    assert serials[0] != serials[1] == serials[2]
+    assert ["third"] == [engine.checkpoint for engine in engines]
 
 
 async def test_reload_applies_threshold_and_level_only(start, settings_file, monkeypatch, capsys):

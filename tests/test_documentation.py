@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from spamd import cli
 from spamd.cli.config.layout import table
+from spamd.config import load_settings
 from spamd.hooks import specs
 from spamd.hooks.manager import load_plugins
 
@@ -83,6 +84,17 @@ def test_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     policy = load_plugins(drop_in_folder=tmp_path, use_entry_points=False).freezing_policies["biases-only"]
 
     assert ["h.0.bias", "head.weight"] == policy(["h.0.weight", "h.0.bias", "head.weight"], 0)
+
+
+def test_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
+    """Each piece of a settings file that the README shows is one that spamd takes."""
+    pieces = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    for number, piece in enumerate(pieces):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(piece)
+        load_settings(file)
+
+    assert pieces
 
 
 def test_commands_of_the_readme_exist() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from spamd.cli.config.layout import example
-from spamd.config import SmtpSettings, load_settings
+from spamd.config import ScoringSettings, SmtpSettings, load_settings
+from spamd.doors import SPAMC_SOCKETS, TLS_SOCKETS
+from spamd.service.listening import BACKLOG
 
 FOLDER = Path(__file__).resolve().parent.parent / "systemd"
 UNIT = FOLDER / "spamd.service"
@@ -36,17 +38,52 @@ def directives() -> dict[str, list[str]]:
     return found
 
 
+@pytest.fixture(params=["", "gpu.conf", "tls.conf"])
+def variant(request, unit) -> Path:
+    """The unit alone, and with each of the drop-ins, whose lines count as if they stood at its end."""
+    if request.param:
+        unit.write_text(unit.read_text() + (FOLDER / "spamd.service.d" / request.param).read_text())
+    return unit
+
+
 @needs_systemd
-def test_systemd_accepts_the_unit(unit):
-    """`systemd-analyze verify` finds nothing to say: no unknown directive, no wrong value."""
-    ran = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+def test_systemd_accepts_the_unit(variant):
+    """`systemd-analyze verify` finds nothing to say: no unknown directive, no wrong value, with and without drop-ins."""
+    ran = subprocess.run(["systemd-analyze", "verify", "--man=no", variant], capture_output=True, text=True, check=False)
 
     assert (0, "", "") == (ran.returncode, ran.stdout, ran.stderr)
 
 
 @needs_systemd
-def test_the_unit_is_hardened(unit):
-    """`systemd-analyze security` gives an exposure of at most 2.0 of 10."""
+def test_systemd_accepts_the_socket(unit):
+    """The socket unit beside its service is accepted likewise."""
+    socket = shutil.copy(FOLDER / "spamd.socket", unit.parent)
+    ran = subprocess.run(["systemd-analyze", "verify", "--man=no", socket], capture_output=True, text=True, check=False)
+
+    assert (0, "", "") == (ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_the_socket_is_the_proxys():
+    """The socket unit listens where the settings do by default, under a name that is neither TLS nor spamc."""
+    lines = (FOLDER / "spamd.socket").read_text().splitlines()
+
+    assert f"ListenStream={SmtpSettings().listen}" in lines
+    assert "FileDescriptorName=smtp" in lines
+    assert f"Backlog={BACKLOG}" in lines
+    assert "smtp" not in {TLS_SOCKETS, SPAMC_SOCKETS}
+
+
+def test_the_watch_is_longer_than_a_batch(directives):
+    """Systemd waits longer for a sign of life than a message may wait for its verdict."""
+    (seconds,) = map(float, directives["WatchdogSec"])
+
+    assert 3 * ScoringSettings().deadline_seconds < seconds
+
+
+@needs_systemd
+def test_the_unit_is_hardened(variant):
+    """`systemd-analyze security` gives an exposure of at most 2.0 of 10, with and without drop-ins."""
+    unit = variant
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -1,13 +1,13 @@
 """`spamd`: the daemon's command line. Thin: reads two options and hands over to `spamd.daemon`."""
 
 import signal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spamd import __version__
 from spamd.cli import run
+from spamd.cli.options import ConfigOption
 
 app = typer.Typer(name="spamd", add_completion=False, pretty_exceptions_enable=False)
 
@@ -21,9 +21,7 @@ def _print_version(value: bool) -> None:
 
 @app.command()
 def serve(
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml, if there is one.")
-    ] = None,
+    config: ConfigOption = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -148,7 +148,7 @@ def received_field(*, client: str, helo: str, hostname: str, identifier: str, wh
         client: address of the client, `192.0.2.1` or `2001:db8::1`; empty where it has none (a Unix socket).
         helo: the name that the client gave in its greeting.
         hostname: name of this host.
-        identifier: id of this instance, or of the message as `instance.number`; `has_hop_id` finds either by the instance.
+        identifier: id of this instance, or of the message as `instance.number`; `count_passes` finds either by the instance.
         when: time of receipt, with its time zone.
         protocol: `SMTP`, `ESMTP` or `LMTP`.
 
@@ -180,13 +180,13 @@ def count_hops(message: bytes) -> int:
     return sum(1 for _ in _RECEIVED.finditer(header)) if b"received" in header.lower() else 0
 
 
-def has_hop_id(message: bytes, identifier: str) -> bool:
-    """Whether a Received field bears this id, whole or as the part before a dot: the message has been here before."""
+def count_passes(message: bytes, identifier: str) -> int:
+    """Count the Received fields that bear an id, whole or as the part before a dot: as often has the message been there."""
     own = _word(identifier).encode("ascii")
     if not own or own not in message:
-        return False
+        return 0
     bears = re.compile(rb"\bid\s+" + re.escape(own) + rb"(?![^.;\s])")
-    return any(bears.search(match[1]) for match in _RECEIVED.finditer(message, 0, _header_end(message)))
+    return sum(1 for match in _RECEIVED.finditer(message, 0, _header_end(message)) if bears.search(match[1]))
 
 
 def rewrite_subject(message: bytes, tag: str) -> bytes:

@@ -37,18 +37,29 @@ async def own_hostname(setting: str) -> str:
     return hostname
 
 
-async def open_listeners(address: str, mode: str = "0666") -> list[socket.socket]:
+async def open_listeners(address: str, key: str, mode: str = "0666") -> list[socket.socket]:
     """Open listening sockets: one for each address that a host name has.
 
     Args:
         address: `host:port`, `[v6]:port` or `unix:/path`.
+        key: the setting that the address comes from, for the sentence where it cannot be listened on.
         mode: who may connect to a UNIX socket, as octal digits.
 
     Raises:
         OSError: the address cannot be listened on.
     """
-    if address.startswith("unix:"):
-        return [_unix_listener(Path(address.removeprefix("unix:")), int(mode, 8))]
+    try:
+        if address.startswith("unix:"):
+            return [_unix_listener(Path(address.removeprefix("unix:")), int(mode, 8))]
+        return await _tcp_listeners(address)
+    except OSError as error:
+        # Numbers of the resolver are negative, and Python puts the address into the texts of all others.
+        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(error.errno, f"cannot be listened on: {cause}; stop what uses it or change {key}", address) from None
+
+
+async def _tcp_listeners(address: str) -> list[socket.socket]:
+    """Open a socket for each address that a host name has: all or none."""
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

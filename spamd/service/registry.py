@@ -202,8 +202,14 @@ class Registry:
         return self.state_dir / name
 
     def _by_id(self) -> dict[str, Path]:
-        """Every checkpoint by its id; the shipped one comes last, under its id and as `shipped`."""
+        """Every checkpoint by the name of its folder, which is its id; the shipped one comes last, under its id and as `shipped`.
+
+        One whose folder was renamed answers to the id on its card too, which is what headers and log lines bear.
+        """
         known = {folder.name: folder for folder in self.folders()}
+        for folder in list(known.values()):
+            with contextlib.suppress(CheckpointError):
+                known.setdefault(_identifier(folder), folder)
         if _is_checkpoint(self.shipped):
             known.setdefault(_identifier(self.shipped), self.shipped)
             known["shipped"] = self.shipped

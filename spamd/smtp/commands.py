@@ -130,23 +130,27 @@ class Commands:
         capabilities = await self._next_hop.capabilities()
         announced = announcement(capabilities, self._max_message_bytes, is_encrypted=self.is_encrypted)
         self.helo, self._is_extended = argument, True
-        return Reply.of_lines(250, [self._hostname, *announced, *["STARTTLS"] * self._may_start_tls()])
+        return Reply.of_lines(250, [self._hostname, *announced, *["STARTTLS"] * (self._offers_tls and not self.is_encrypted)])
 
     async def _starttls(self, _line: bytes, argument: str) -> Reply:
         """Let TLS begin; what was open ends."""
+        if not self._offers_tls:
+            return replies.NOT_IMPLEMENTED
         if argument:
             return replies.NO_ARGUMENT
-        if not self._may_start_tls():
-            return replies.ENCRYPTED_ALREADY if self._offers_tls else replies.NOT_IMPLEMENTED
+        if self.is_encrypted:
+            return replies.ENCRYPTED_ALREADY
         await self.transaction.reset()
         return replies.START_TLS
 
-    def _may_start_tls(self) -> bool:
-        """Tell whether the client may say STARTTLS now."""
-        return self._offers_tls and not self.is_encrypted
+    def _needs_tls(self) -> bool:
+        """Tell whether the client must say STARTTLS before it sends mail."""
+        return self._requires_tls and not self.is_encrypted
 
     async def _xforward(self, line: bytes, argument: str) -> Reply:
         """Pass on what is known of the original client, which is legal between transactions alone."""
+        if self._needs_tls():
+            return replies.NEED_TLS
         if not argument:
             return replies.ARGUMENT_MISSING
         if self.transaction.phase is Phase.OPEN:
@@ -170,7 +174,7 @@ class Commands:
 
     async def _mail(self, line: bytes, _argument: str) -> Reply:
         """Open a transaction at the next hop."""
-        if self._requires_tls and not self.is_encrypted:
+        if self._needs_tls():
             return replies.NEED_TLS
         if not self.helo:
             return replies.NEED_HELO

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from spamd.errors import SpamdError
-from spamd.mail.headers import count_hops, has_hop_id, prepend_fields, received_field, rewrite_subject, verdict_fields
+from spamd.mail.headers import count_hops, count_passes, prepend_fields, received_field, rewrite_subject, verdict_fields
 from spamd.service.judge import MessageJudge, judgement_of, off_loop
 from spamd.service.logs import describe
 from spamd.service.record import MessageRecord
@@ -30,6 +30,8 @@ from spamd.verdict import Action, Unscored, Verdict, action_for
 log = structlog.get_logger(__name__)
 
 EMPTY_LINE = CRLF + CRLF
+MAX_PASSES = 5
+"""A message that has been here so often goes in circles, and is stopped before it has been on `max_hops` hops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class MessageHandler:
     async def _take(self, wire: bytes, origin: Origin, transaction: Transaction, record: MessageRecord) -> Reply:
         """Check, judge and act."""
         policy = self._policy
-        if has_bare_newline(wire):
+        if await off_loop(has_bare_newline, wire):
             if policy.bare_newlines == "refuse":
                 return await _refuse(transaction, replies.BARE_NEWLINE)
             wire = await off_loop(normalise, wire)
@@ -156,10 +158,14 @@ class MessageHandler:
             return await transaction.send(wire)
 
     def _is_looping(self, message: bytes) -> bool:
-        """Tell whether a message has been here before, or on too many hops; only its header is searched, line ends are CRLF."""
+        """Tell whether a message goes in circles; only its header is searched, line ends are CRLF.
+
+        Once or twice through the same filter is no circle: a mailing list, an alias or a forwarding that comes back brings honest
+        mail here again, and to refuse it for good would lose it.
+        """
         end = message.find(EMPTY_LINE)
         header = message[: end + len(CRLF)] if end >= 0 else message
-        return count_hops(header) >= self._policy.max_hops or has_hop_id(header, self._policy.instance)
+        return count_hops(header) >= self._policy.max_hops or count_passes(header, self._policy.instance) >= MAX_PASSES
 
     async def _quarantine(self, wire: bytes, transaction: Transaction) -> Reply:
         """Send a message to the quarantine; anything but success is temporary, for it is not the client's fault."""

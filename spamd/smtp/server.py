@@ -78,11 +78,11 @@ async def start_proxy(
     tls, next_hop_tls = tls_for_clients(settings), tls_for_next_hop(settings)
     if tls_sockets and not tls:
         raise ConfigError("systemd handed over a socket named smtps, for TLS; set smtp.tls_certificate, or take the socket away.")
-    listeners = list(sockets) or await open_listeners(settings.listen, settings.listen_mode)
+    listeners = list(sockets) or await open_listeners(settings.listen, "smtp.listen", settings.listen_mode)
     tls_listeners = list(tls_sockets)
     if settings.listen_tls and not tls_listeners:
         try:
-            tls_listeners = await open_listeners(settings.listen_tls, settings.listen_mode)
+            tls_listeners = await open_listeners(settings.listen_tls, "smtp.listen_tls", settings.listen_mode)
         except BaseException:
             for listener in listeners:
                 listener.close()

@@ -82,7 +82,7 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password=no_passphrase)
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if key and error.reason in MISMATCHES:
             raise ConfigError(f"smtp.tls_key: {key} is not the key of the certificate in {certificate}.") from None
         files = f"{certificate} and {key} hold" if key else f"{certificate} holds"
         raise ConfigError(
@@ -111,6 +111,10 @@ def next_hop_context(*, ca: Path | None, check: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+MISMATCHES = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says of a key of another certificate: of the same kind, and of another one."""
 
 
 def reason_of(error: OSError) -> str:

@@ -56,7 +56,7 @@ async def start_spamc(
         signature=Signature(hostname, __version__, subject_tag),
         deadline_seconds=deadline_seconds,
     )
-    listeners = list(sockets) or await open_listeners(settings.listen, settings.listen_mode)
+    listeners = list(sockets) or await open_listeners(settings.listen, "spamc.listen", settings.listen_mode)
     return Door(listeners, settings.max_connections, _Reception(policy).bring_in)
 
 

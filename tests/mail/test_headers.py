@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spamd.mail.headers import (
     count_hops,
-    has_hop_id,
+    count_passes,
     prepend_fields,
     received_field,
     rewrite_subject,
@@ -234,15 +234,14 @@ def test_hops_are_counted_in_the_header_only():
     assert count_hops(b"To: a\r\n\r\n") == 0
 
 
-def test_own_id_is_found_in_trace_fields():
-    """Our id is found whole or as the part before a dot, in Received fields only."""
+def test_own_id_is_counted_in_trace_fields():
+    """Our id is found whole or as the part before a dot, in Received fields only, as often as it stands there."""
     message = trace() + b"To: b\r\n\r\n"
+    ids = ("a1b2", "a1b2.7", "a1b", "")
 
-    assert has_hop_id(message, "a1b2")
-    assert has_hop_id(message, "a1b2.7")
-    assert not has_hop_id(message, "a1b")
-    assert not has_hop_id(message, "")
-    assert not has_hop_id(b"Subject: id a1b2\r\n\r\nReceived: x id a1b2;", "a1b2")
+    assert [1, 1, 0, 0] == [count_passes(message, one) for one in ids]
+    assert [2, 2, 0, 0] == [count_passes(trace() + message, one) for one in ids]
+    assert 0 == count_passes(b"Subject: id a1b2\r\n\r\nReceived: x id a1b2;", "a1b2")
 
 
 @pytest.mark.parametrize(

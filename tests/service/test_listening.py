@@ -11,11 +11,11 @@ from spamd.service.listening import address_of, open_listeners
 async def test_a_socket_that_serves_is_not_taken_away(tmp_path):
     """A second daemon on the same path is refused while the first listens, and takes the path once that has gone."""
     address = f"unix:{tmp_path}/in.sock"
-    (first,) = await open_listeners(address)
+    (first,) = await open_listeners(address, "smtp.listen")
     with pytest.raises(OSError, match="Address already in use") as refusal:
-        await open_listeners(address)
+        await open_listeners(address, "smtp.listen")
     first.close()
-    (second,) = await open_listeners(address)
+    (second,) = await open_listeners(address, "smtp.listen")
     second.close()
 
     assert errno.EADDRINUSE == refusal.value.errno
@@ -24,7 +24,7 @@ async def test_a_socket_that_serves_is_not_taken_away(tmp_path):
 async def test_a_path_that_is_too_long_has_a_reason(tmp_path):
     """A path that no UNIX socket can have is refused with a number and a text, as other faults of the system are."""
     with pytest.raises(OSError, match="too long") as refusal:
-        await open_listeners(f"unix:{tmp_path}/{'x' * 200}")
+        await open_listeners(f"unix:{tmp_path}/{'x' * 200}", "smtp.listen")
 
     assert errno.ENAMETOOLONG == refusal.value.errno
 

@@ -76,18 +76,19 @@ async def test_nothing_of_a_message_is_logged(start, next_hop, judge):
     assert [] == [line for line in lines if "secret" in repr(line)]
 
 
-async def test_own_messages_are_not_taken_again(start, next_hop):
-    """A message that has been here before is refused as a loop, also after a restart."""
+async def test_circles_are_stopped(start, next_hop):
+    """Mail that comes back from a list or a forwarding passes again, judged anew; after five passes it is a circle."""
     options = {"listen": "127.0.0.1:0", "hostname": "mx.test"}
-    proxy = await start(**options)
-    async with Client(proxy.addresses[0]) as client:
-        await client.submit(WIRE)
-    await proxy.close()
-    again = await start(**options)
-    async with Client(again.addresses[0]) as client:
-        reply = await client.submit(next_hop.messages[0].wire)
+    wire, replies = WIRE, []
+    for _ in range(6):
+        proxy = await start(**options)
+        async with Client(proxy.addresses[0]) as client:
+            replies.append((await client.submit(wire))[:9])
+        await proxy.close()
+        wire = next_hop.messages[-1].wire
 
-    assert (b"554 5.4.6", 1) == (reply[:9], len(next_hop.messages))
+    assert [b"250 2.0.0"] * 5 + [b"554 5.4.6"] == replies
+    assert (5, 1) == (len(next_hop.messages), next_hop.messages[-1].wire.count(b"X-Spam-Status:"))
 
 
 async def test_other_hosts_run_spamd_too(start, next_hop):

@@ -5,6 +5,7 @@ import socket
 import time
 
 import pytest
+from certificates import Authority
 from next_hop import Fault
 from smtp_peers import Client, FixedJudge
 
@@ -192,3 +193,21 @@ async def test_listening_goes_on_whatever_happens(start, monkeypatch):
         greetings.append(client.greeting)
 
     assert [b"", b"220 mx.test ESMTP spamd"] == greetings
+
+
+async def test_a_taken_address_for_tls_is_an_error(start, tmp_path):
+    """An address for TLS that cannot be listened on is told with its own setting, and nothing stays open."""
+    certificate, key = Authority(tmp_path).files("mx.test")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:{1}".format(*taken.getsockname())
+        with pytest.raises(OSError, match=r"change smtp\.listen_tls"):
+            await start(listen=f"unix:{tmp_path}/smtp", tls_certificate=certificate, tls_key=key, listen_tls=address)
+
+    with pytest.raises(ConnectionRefusedError):
+        await Client(f"unix:{tmp_path}/smtp").__aenter__()
+
+
+async def test_sockets_for_tls_want_a_certificate(start):
+    """A socket that systemd hands over for TLS is of no use without a certificate, and that is told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(ConfigError, match="named smtps"):
+        await start(tls_sockets=[listener])

@@ -1,18 +1,18 @@
 """`spamd-admin config show`: what is in force, and where each value comes from. There are no secrets among the settings."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spamd.cli.config.layout import as_entries, example, settings_in_force, table
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings, origins
 
 
 def show_settings(
     *,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a setting.")] = False,
     as_example: Annotated[
         bool, typer.Option("--example", help="Print a file with every key commented out at its default.")
@@ -22,6 +22,8 @@ def show_settings(
     ] = False,
 ) -> None:
     """Print the settings in force as TOML, each with where it comes from: default, the file, or an environment variable."""
+    if as_json + as_example + as_table > 1:
+        raise typer.BadParameter("--json, --example and --markdown are three ways to print; choose one.")
     if as_example or as_table:
         typer.echo(example() if as_example else table())
         return

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 
 _MEGABYTE = 10**6
@@ -24,7 +24,7 @@ def fetch_published(
             metavar="URL", envvar="HF_ENDPOINT", help="A mirror; without it https://huggingface.co.", show_default=False
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Fetch published GPT-2 weights and their vocabulary, pinned by revision and checksum, into the state folder.
 

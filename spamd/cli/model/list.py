@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 from spamd.errors import CheckpointError
 from spamd.service.registry import Registry
@@ -18,7 +19,7 @@ FIGURES = ("hm", "sm", "roca")
 def list_checkpoints(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a checkpoint.")] = False,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """List the checkpoints, oldest first: current serves, previous is what a rollback brings back, shipped came with spamd.
 
@@ -42,13 +43,17 @@ def describe_all(registry: Registry) -> Iterator[dict[str, Any]]:
         registry: the checkpoints.
 
     Yields:
-        Mappings with `id`, `roles`, `folder`, and either the card's `created`, `head`, `base`, `threshold` and `metrics` or, for
-        a checkpoint that cannot be read, `error`.
+        Mappings with `id`, `roles`, `folder`, and either `card_id` (not `id` where the folder was renamed) with the `created`,
+        `head`, `base`, `threshold` and `metrics` of its card or, for a checkpoint that cannot be read, `error`.
     """
     roles = registry.roles()
     # A checkpoint outside the state folder, or one that is gone, is told about where it still has a role.
     folders = dict.fromkeys([registry.shipped, *registry.folders(), *roles.values()])
     entries = [_describe(folder, [role for role, path in roles.items() if path == folder]) for folder in folders]
+    for entry in entries:
+        # The shipped one lies in a folder that is named for its place; every other goes by the name of its folder.
+        if "shipped" not in entry["roles"]:
+            entry["id"] = Path(entry["folder"]).name
     yield from sorted(entries, key=lambda entry: ("shipped" not in entry["roles"], entry.get("created", ""), entry["id"]))
 
 
@@ -62,6 +67,7 @@ def _describe(folder: Path, roles: list[str]) -> dict[str, Any]:
         return {"id": folder.name, "roles": roles, "folder": str(folder), "error": str(error)}
     return {
         "id": card.id,
+        "card_id": card.id,
         "roles": roles,
         "folder": str(folder),
         "created": card.created,
@@ -74,7 +80,8 @@ def _describe(folder: Path, roles: list[str]) -> dict[str, Any]:
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """One line of the list."""
-    start = (",".join(entry["roles"]) or "-", entry["id"])
+    renamed = f" (was {entry['card_id']})" if entry.get("card_id", entry["id"]) != entry["id"] else ""
+    start = (",".join(entry["roles"]) or "-", entry["id"] + renamed)
     if "error" in entry:
         return (*start, "cannot be read", *[""] * (len(COLUMNS) - 3))
     created = entry["created"][:16].replace("T", " ")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from spamd.cli.options import ConfigOption
 from spamd.config import Settings, load_settings
 from spamd.service.registry import Registry
 
@@ -14,7 +15,7 @@ HOW_TO_RELOAD = "A running daemon takes it up on SIGHUP: systemctl reload spamd"
 def promote_checkpoint(
     checkpoint: Annotated[str, typer.Argument(metavar="ID", help="The checkpoint's id, or the beginning of it; or shipped.")],
     *,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Make a checkpoint the one that serves; the one that served becomes the previous one."""
     settings = load_settings(config)

@@ -1,17 +1,13 @@
 """`spamd-admin model rollback`: bring the previous checkpoint back. Loads it first, as `promote` does."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from spamd.cli.model.promote import check_checkpoint, say_switched
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 from spamd.service.registry import Registry
 
 
 def rollback_checkpoint(
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Bring the previous checkpoint back; a second rollback undoes the first."""
     settings = load_settings(config)

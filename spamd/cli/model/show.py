@@ -1,11 +1,11 @@
 """`spamd-admin model show`: all that is known about one checkpoint. Reads its card only."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 from spamd.service.registry import Registry
 
@@ -16,7 +16,7 @@ def show_checkpoint(
     ] = "",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show a checkpoint's card: model, threshold, training and held-out figures."""
     from spamd.model.checkpoint import read_card

@@ -5,11 +5,11 @@ A plugin that does not fit is told as at start-up. Loads what plugins import, to
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 from spamd.hooks.manager import KIND_WORDS, Kind, load_plugins
 
@@ -19,7 +19,7 @@ COLUMNS = ("PLUGIN", "VERSION", "SOURCE", "OFFERS")
 def list_plugins(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a plugin.")] = False,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; without it /etc/spamd/spamd.toml.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """List the plugins: those that came with spamd, installed packages, and files of the drop-in folder.
 

@@ -1,5 +1,9 @@
 """`spamd-admin config check`."""
 
+from pathlib import Path
+
+import pytest
+
 
 def test_good_settings_are_ok(spamd_admin, tmp_path):
     """Settings without a fault are exit code 0, and the file is named."""
@@ -53,3 +57,39 @@ def test_a_circle_is_told(spamd_admin, tmp_path):
 
     assert (78, "") == (ran.code, ran.out)
     assert "is where spamd itself listens" in ran.err
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("model", "list"), ("plugins", "list")])
+def test_settings_that_cannot_be_read(spamd_admin, tmp_path, monkeypatch, command):
+    """A settings file that its reader may not read is a fault of the settings, for every command: exit code 78."""
+    file = tmp_path / "spamd.toml"
+    file.write_text("")
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    ran = spamd_admin(*command, "--config", file)
+
+    assert (78, f"error: {file}: cannot be read: Permission denied.\n") == (ran.code, ran.err)
+
+
+def test_unusable_certificates(spamd_admin, tmp_path):
+    """Files for TLS that cannot be used are told before the daemon meets them."""
+    file = tmp_path / "spamd.toml"
+    file.write_text(f'[smtp]\ntls_certificate = "{tmp_path}/absent.pem"\n')
+    ran = spamd_admin("config", "check", "--config", file)
+
+    assert 78 == ran.code
+    assert f"smtp.tls_certificate: {tmp_path}/absent.pem cannot be read: No such file or directory." in ran.err
+
+
+def test_a_tls_address_that_is_the_next_hop(spamd_admin, tmp_path):
+    """Mail would circle through the address for TLS too."""
+    file = tmp_path / "spamd.toml"
+    file.write_text(f'[smtp]\ntls_certificate = "{tmp_path}/a.pem"\nlisten_tls = "0.0.0.0:10465"\nnext_hop = "127.0.0.1:10465"\n')
+    ran = spamd_admin("config", "check", "--config", file)
+
+    assert 78 == ran.code
+    assert "mail would circle" in ran.err

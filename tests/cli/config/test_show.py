@@ -107,3 +107,11 @@ def test_values_survive_toml(value):
     expected = list(value) if isinstance(value, tuple) else value
 
     assert expected == tomllib.loads(f"x = {toml(value)}")["x"]
+
+
+def test_one_form_at_a_time(spamd_admin):
+    """Two ways to print at once are refused, and neither is taken silently."""
+    ran = spamd_admin("config", "show", "--json", "--markdown")
+
+    assert (64, "") == (ran.code, ran.out)
+    assert "choose one" in ran.err

@@ -48,3 +48,20 @@ def test_list_as_json(spamd_admin, settings, stored):
     assert ["current"] == entries[stored.current().name]["roles"]
     assert 3 == entries["2026-01-02-abcdef"]["metrics"]["sm"]
     assert "damaged" in entries["2026-01-03-abcdef"]["error"]
+
+
+def test_renamed_folders_go_by_their_name(spamd_admin, settings, registry):
+    """A checkpoint whose folder was renamed is listed under that name, beside the id on its card; both find it."""
+    (folder,) = registry.folders()
+    moved = folder.rename(folder.with_name("my-best"))
+    registry.promote("my-best", check=lambda _: None)
+    ran = spamd_admin("model", "list", "--config", settings)
+    (entry,) = [
+        json.loads(line)
+        for line in spamd_admin("model", "list", "--json", "--config", settings).out.splitlines()
+        if "my-best" in line
+    ]
+
+    assert f"my-best (was {folder.name})" in ran.out
+    assert ("my-best", folder.name) == (entry["id"], entry["card_id"])
+    assert [moved, moved] == [registry.find(name) for name in ("my-best", folder.name)]
