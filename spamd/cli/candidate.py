@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from spamd.cli.adapting import adapt_candidate
+from spamd.cli.sources import FEEDBACK, open_sources
 from spamd.config import Settings
 from spamd.errors import CheckpointError
 from spamd.service.registry import CARD, Registry
@@ -84,17 +86,19 @@ def train_candidate(
     Returns:
         What came of it, and the mail; None in a process that only helped another one to train.
     """
-    from spamd.hooks.manager import load_plugins, lookup
+    from spamd.hooks.manager import load_plugins
     from spamd.model.drafts import remove_left_drafts
-    from spamd.training.gathering import gather, open_source
+    from spamd.training.gathering import gather
     from spamd.training.progress import SILENT, show_on
     from spamd.training.retraining import retrain as train
     from spamd.training.workplace import working_in
 
     plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins)
-    sources = [open_source(spec, lambda name: lookup(plugins.datasets, "dataset", name)) for spec in wishes.datasets]
+    sources = open_sources(wishes.datasets, plugins, settings)
     rank = int(os.environ.get("RANK", "0"))
     device = _place(settings)
+    if list(wishes.datasets) == [FEEDBACK]:
+        return adapt_candidate(settings, registry, plugins, sources[0], wishes, device=device)
     work_dir = settings.state_dir / WORK / (f"rank-{rank}" if rank else "")
     start = find_start(settings, registry, plugins, wishes)
     plan = _plan(settings, plugins, wishes, start, work_dir)

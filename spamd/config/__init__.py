@@ -14,6 +14,7 @@ from spamd.config.doors import SmtpSettings, SpamcSettings
 from spamd.config.sections import (
     KEYS,
     ActionSettings,
+    FeedbackSettings,
     LogSettings,
     ModelSettings,
     ScoringSettings,
@@ -26,6 +27,7 @@ from spamd.errors import ConfigError
 __all__ = [
     "KEYS",
     "ActionSettings",
+    "FeedbackSettings",
     "LogSettings",
     "ModelSettings",
     "ScoringSettings",

@@ -99,6 +99,15 @@ class TrainingSettings(Section):
     """Share of ham that the threshold may cost."""
 
 
+class FeedbackSettings(Section):
+    """`[feedback]`: the store of what people labelled with `spamd-admin learn`."""
+
+    keep: Literal["text", "raw"] = "text"
+    """What is stored of a message: the `text` that the model reads, without recipients' addresses, or the `raw` message."""
+    retention_days: int = Field(default=365, ge=0)
+    """Days after which a labelled message is forgotten; 0 keeps it for ever."""
+
+
 class LogSettings(Section):
     """`[log]`: structured lines on standard error."""
 
@@ -140,6 +149,7 @@ class Settings(BaseSettings):
     actions: ActionSettings = ActionSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("spamc")

@@ -25,16 +25,16 @@ def table(outcome: Outcome, mail: Mail) -> str:
     """
     counts = mail.counts["test"]
     head = ["", f"candidate {outcome.folder.name}"]
-    columns = [list(_cells(outcome.candidate.figures))]
+    columns = [list(cells(outcome.candidate.figures))]
     if outcome.current:
         head.append(f"current {outcome.current.card.id}")
-        columns.append(list(_cells(outcome.current.answer.figures)))
-    rows = [head, *([name, *cells] for name, *cells in zip(_names(), *columns, strict=True))]
+        columns.append(list(cells(outcome.current.answer.figures)))
+    rows = [head, *([name, *cells] for name, *cells in zip(names(), *columns, strict=True))]
     title = (
         f"On {sum(counts.values()):,} held-out messages ({counts['ham']:,} ham, {counts['spam']:,} spam), with 95 % intervals:"
     )
     notes = [_note(rate, counts["ham"]) for rate in HAM_LOST if math.floor(rate * counts["ham"]) == 0]
-    return "".join(f"{line}\n" for line in (title, *_align(rows), *notes[:1]))
+    return "".join(f"{line}\n" for line in (title, *align(rows), *notes[:1]))
 
 
 def as_json(outcome: Outcome, mail: Mail, *, is_promoted: bool) -> dict[str, Any]:
@@ -62,20 +62,20 @@ def as_json(outcome: Outcome, mail: Mail, *, is_promoted: bool) -> dict[str, Any
     }
 
 
-def _names() -> Iterator[str]:
-    """Name the rows."""
+def names() -> Iterator[str]:
+    """Name the rows of figures."""
     yield from ("threshold", "ham lost (hm)", "spam missed (sm)", "mean of both in log-odds (lam)", "(1-ROCA)")
     yield from (f"spam caught at {100 * rate:g} % ham lost" for rate in HAM_LOST)
 
 
-def _cells(figures: Figures) -> Iterator[str]:
+def cells(figures: Figures) -> Iterator[str]:
     """Write the figures, row by row."""
     yield f"{figures.threshold:9.4f}"
-    yield from (_write(figures.hm, 2), _write(figures.sm, 2), f"{figures.lam:7.2f} %", _write(figures.roca, 3))
-    yield from (_write(figures.caught[rate], 1) for rate in HAM_LOST)
+    yield from (write(figures.hm, 2), write(figures.sm, 2), f"{figures.lam:7.2f} %", write(figures.roca, 3))
+    yield from (write(figures.caught[rate], 1) for rate in HAM_LOST)
 
 
-def _write(measured: Measure, digits: int) -> str:
+def write(measured: Measure, digits: int) -> str:
     """Write a figure with its interval."""
     return f"{measured.value:7.{digits}f} %  [{measured.low:.{digits}f}, {measured.high:.{digits}f}]"
 
@@ -85,7 +85,7 @@ def _note(rate: float, num_ham: int) -> str:
     return f"Of {num_ham:,} ham, {100 * rate:g} % is less than one: that row allows no ham to be lost."
 
 
-def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Give columns a common width."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

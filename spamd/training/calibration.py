@@ -1,7 +1,8 @@
 """From raw logits on validation mail to a temperature and a threshold.
 
 The temperature makes scores mean what they say, the threshold is the operating point: the lowest score that loses no more ham
-than allowed, with an honest bound on what it may lose. Judges nothing on test mail and trains nothing. Called by `retraining`.
+than allowed, with an honest bound on what it may lose. Judges nothing on test mail and trains nothing. Called by `retraining`,
+and for the calibration error by `evaluation` and `report`.
 """
 
 import math
@@ -14,6 +15,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from spamd.training.metrics import Numbers, by_label, highest_ham_kept, upper_bound
 
 CONFIDENCE = 0.95
+NUM_BINS = 15
 SCORE_MARGIN = 1e-6
 """Thresholds stay this far from 0 and 1, where scores pile up."""
 
@@ -66,6 +68,33 @@ def probabilities(margins: Numbers, temperature: float) -> Numbers:
     # Of the two forms each sign takes the one whose power cannot overflow.
     powers = np.exp(-np.abs(np.asarray(margins, dtype=np.float64)) / temperature)
     return np.where(margins >= 0, 1.0, powers) / (1.0 + powers)
+
+
+def bins(labels: Numbers, scores: Numbers) -> list[tuple[float, float, int]]:
+    """Group messages by score, in 15 steps of equal width.
+
+    Returns:
+        For each step that holds any: mean score, share of spam, and number of messages.
+    """
+    places = np.minimum((scores * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    members = [places == place for place in range(NUM_BINS)]
+    return [(float(scores[m].mean()), float(labels[m].mean()), int(m.sum())) for m in members if m.any()]
+
+
+def expected_calibration_error(labels: Numbers, scores: Numbers) -> float:
+    """Compute how far scores are from the share of spam among messages with such scores, on the average.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". It holds for mail with the share of spam that this mail has, and
+    has no interval: drawn anew, it only grows.
+
+    Args:
+        labels: the truth, (N,) of 0 and 1.
+        scores: the chance of spam, (N,).
+
+    Returns:
+        The mean distance, weighted by messages, 0.0 to 1.0.
+    """
+    return sum(abs(score - share) * count for score, share, count in bins(labels, scores)) / len(labels)
 
 
 def choose_threshold(labels: Numbers, scores: Numbers, max_ham_lost: float) -> OperatingPoint:

@@ -26,12 +26,13 @@ from spamd.training.splits import (
     split,
 )
 
-Cut = Literal["text-hash", "sender", "time", "shuffle"]
+Cut = Literal["text-hash", "sender", "time", "shuffle", "none"]
 """How mail is parted: by a hash of its text; by a hash of its sender, so that none stands in two parts; the newest held out; or
-shuffled and cut with copies and all, as the reference does."""
+shuffled and cut with copies and all, as the reference does; or not at all, so that all of it trains and judges in turn."""
 
 SENDER = "sender-hash 70/10/20"
 SHUFFLED = "shuffled 70/10/20"
+NOTHING_HELD_OUT = "nothing held out, cross-validated"
 TIME = "time 70/10/20, test from "
 """Followed by the moment from which mail was held out for the test, ISO 8601."""
 
@@ -62,6 +63,8 @@ def part(examples: Sequence[Example], cut: Cut, seed: int) -> tuple[Split, str]:
     """
     if cut == "shuffle":
         return shuffle_and_cut(examples, seed), SHUFFLED
+    if cut == "none":
+        return Split(list(examples), [], list(examples)), NOTHING_HELD_OUT
     if cut == "sender":
         return _by_sender(examples, seed), SENDER
     if cut == "time":
@@ -92,6 +95,8 @@ def was_held_out(example: Example, method: object, seed: object) -> bool | None:
     """
     if isinstance(seed, int) and method in {METHOD, SENDER}:
         return (fraction if method == METHOD else _sender_fraction)(example.text, seed) < TEST_SHARE
+    if method == NOTHING_HELD_OUT:
+        return False
     if isinstance(method, str) and method.startswith(TIME):
         return example.arrived is not None and example.arrived >= _moment(method.removeprefix(TIME))
     return None

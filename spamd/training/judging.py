@@ -16,6 +16,7 @@ from spamd.model.checkpoint import CheckpointCard, load_checkpoint
 from spamd.training import metrics, splits
 from spamd.training.calibration import probabilities
 from spamd.training.gate import Judged
+from spamd.training.metrics import Numbers
 from spamd.training.parts import labels_of, margins, tokenise
 from spamd.training.progress import Display
 from spamd.training.splits import Example
@@ -61,13 +62,41 @@ def answer_of(
     Raises:
         CheckpointError: it cannot be used.
     """
+    card, found = ask(folder, heads, examples, weights_dir=weights_dir, device=device, display=display)
+    judged = Judged(probabilities(found, card.temperature), card.threshold)
+    return card, Answer(judged, metrics.measure(labels_of(examples), judged.scores, judged.threshold, seed=seed))
+
+
+def ask(
+    folder: Path,
+    heads: Mapping[str, HeadFactory],
+    examples: Sequence[Example],
+    *,
+    weights_dir: Path | None,
+    device: torch.device,
+    display: Display,
+) -> tuple[CheckpointCard, Numbers]:
+    """Let a stored checkpoint read messages.
+
+    Args:
+        folder: the checkpoint.
+        heads: the heads on offer by name.
+        examples: the messages.
+        weights_dir: where published weights lie.
+        device: where to compute.
+        display: told of each message.
+
+    Returns:
+        Its card, and the logit of spam minus that of ham for each message, (N,), not yet divided by the temperature.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
     checkpoint = load_checkpoint(folder, heads, text_version=TEXT_VERSION, weights_dir=weights_dir)
     card = checkpoint.card
     part = tokenise(examples, checkpoint.tokenizer, card.max_tokens)
     display.begin(f"Held-out mail, checkpoint {card.id}", len(examples))
-    found = margins(checkpoint.classifier.to(device), part, display)
-    judged = Judged(probabilities(found, card.temperature), card.threshold)
-    return card, Answer(judged, metrics.measure(labels_of(examples), judged.scores, judged.threshold, seed=seed))
+    return card, margins(checkpoint.classifier.to(device), part, display)
 
 
 def lineage(card: CheckpointCard) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ from spamd.mail.mailboxes import StoredMessage
 from spamd.service.feedback import FeedbackStore
 from spamd.verdict import Label
 own = sys.argv[2]
-messages = (StoredMessage(f"Subject: {own}\\n\\nmessage {'abcdefghij'[n % 10] * (n // 10 + 1)}".encode(), str(n)) for n in range(100000))
+texts = (f"Subject: {own}\\n\\nmessage {'abcdefghij'[n % 10] * (n // 10 + 1)}" for n in range(100000))
+messages = (StoredMessage(text.encode(), text) for text in texts)
 for place, _ in enumerate(FeedbackStore(Path(sys.argv[1])).learn(messages, Label.SPAM)):
     print(place, flush=True)
     if place + 1 == int(sys.argv[3]):
@@ -103,7 +104,7 @@ def test_another_file_is_no_store(store):
     store.path.parent.mkdir()
     store.path.write_bytes(b"no database at all, but long enough to be taken for one" * 50)
 
-    with pytest.raises(DatasetError, match="The store of labelled mail .* cannot be used: file is not a database"):
+    with pytest.raises(DatasetError, match=r"The store of labelled mail .* cannot be used: file is not a database"):
         list(store)
 
 
