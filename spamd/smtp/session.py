@@ -220,6 +220,7 @@ class FilterSMTP(SMTP):
             await self._say(replies.AFTER_STARTTLS)
             return
         await self._say(replies.START_TLS)
+        self._commands.begin_anew(is_encrypted=True)
         try:
             connection = await encrypted(connection, self, tls, seconds=HANDSHAKE_SECONDS)
         except OSError as error:
@@ -230,7 +231,6 @@ class FilterSMTP(SMTP):
         self.transport = connection
         self._wire.move_to(connection)
         self._writer = asyncio.StreamWriter(connection, self, self._reader, self.loop)
-        self._commands.begin_anew(is_encrypted=True)
 
     async def _answer(self, command: bytes) -> Reply:
         """Answer a command, with a message where one follows."""

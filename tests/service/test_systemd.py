@@ -1,9 +1,12 @@
 """Notices, the watch that systemd keeps, and inherited sockets."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -96,3 +99,33 @@ def test_the_watch_is_known(monkeypatch, variables, seconds):
         monkeypatch.setenv(name, value)
 
     assert seconds == watchdog_seconds()
+
+
+@pytest.mark.skipif(
+    not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed on this machine"
+)
+def test_systemds_own_sockets_are_found(tmp_path):
+    """Sockets that systemd itself hands over are found by the names that it gave them."""
+    paths = [str(tmp_path / name) for name in ("smtp", "smtps")]
+    code = (
+        "import json; from spamd.service.systemd import inherited_sockets;"
+        "print(json.dumps({name: [one.getsockname() for one in some] for name, some in inherited_sockets().items()}))"
+    )
+    command = [
+        "systemd-socket-activate",
+        *(f"--listen={path}" for path in paths),
+        "--fdname=smtp:smtps",
+        sys.executable,
+        "-c",
+        code,
+    ]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        deadline = time.monotonic() + 60
+        while client.connect_ex(paths[1]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        out, _ = running.communicate(timeout=60)
+
+    assert {"smtp": paths[:1], "smtps": paths[1:]} == json.loads(out)

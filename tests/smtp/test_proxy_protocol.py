@@ -2,12 +2,16 @@
 
 import asyncio
 import ipaddress
+import socket
 import struct
 
 import pytest
 from certificates import Authority
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from smtp_peers import Client
 
+from spamd.service.door import TurnedAway
 from spamd.smtp import proxy_protocol
 
 WIRE = b"Subject: x\r\n\r\nbody\r\n"
@@ -204,3 +208,27 @@ async def test_unix_sockets_bring_no_header(start, tmp_path):
     proxy = await start(**BALANCED, listen=f"unix:{tmp_path}/smtp")
     async with Client(proxy.addresses[0]) as client:
         assert b"250" == (await client.submit(WIRE))[:3]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=200), st.builds(lambda head, rest: head + rest, st.sampled_from([b"PROXY ", SIGNATURE]), st.binary())
+    )
+)
+def test_no_header_is_a_surprise(header):
+    """Whatever comes in place of a header, the client is known, is the load balancer's own, or is turned away."""
+
+    async def read():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(0)
+            theirs.sendall(header)
+            theirs.shutdown(socket.SHUT_WR)
+            try:
+                client = await proxy_protocol.announced_client(ours)
+            except TurnedAway:
+                return
+            assert client is None or not client.address or ipaddress.ip_address(client.address)
+
+    asyncio.run(read())
