@@ -9,6 +9,7 @@ wait. The first row is the same session without an attack. Needs smtp-sink (Debi
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import time
@@ -62,9 +63,11 @@ class Session:
 
     async def reply(self) -> bytes:
         """Read a reply; its last line is returned, or nothing at the end of the connection."""
-        while line := await self.reader.readline():
-            if line[3:4] != b"-":
-                break
+        line = b""
+        with contextlib.suppress(ConnectionError):
+            while line := await self.reader.readline():
+                if line[3:4] != b"-":
+                    break
         return line
 
     async def say(self, *lines: bytes) -> bytes:

@@ -314,23 +314,6 @@ async def test_clients_that_leave(start, next_hop, how):
     assert [0, []] == [proxy._memory._num_held, next_hop.messages]
 
 
-async def test_clients_that_never_read(start, next_hop):
-    """A client that sends on and reads no reply is sent away when its time is up, and leaves nothing behind."""
-    proxy = await start(command_timeout_seconds=0.3)
-    loop = asyncio.get_running_loop()
-    with socket.socket() as client:
-        # The kernel must not do the reading either.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        client.settimeout(0)
-        host, _, port = proxy.addresses[0].rpartition(":")
-        await loop.sock_connect(client, (host, int(port)))
-        with pytest.raises(ConnectionError):
-            await loop.sock_sendall(client, b"EHLO c\r\n" * 10_000_000)
-        await nobody_is_left(proxy)
-
-    assert 0 == proxy._memory._num_held
-
-
 async def test_early_quit_with_half_close(start, next_hop):
     """A client that says QUIT with its dot and closes its half, as Exim does, gets its 250: one delivery, no duplicate."""
     judge = FixedJudge(delay_seconds=0.2)

@@ -79,7 +79,7 @@ async def test_clients_that_never_read_are_dropped(start, monkeypatch):
     flood.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     flood.connect((host, int(port)))
     flood.settimeout(0)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     await asyncio.sleep(0.05)
     while proxy.num_sessions and time.monotonic() < deadline:
         try:
