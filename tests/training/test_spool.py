@@ -51,7 +51,7 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module.tempfile, "TemporaryFile", lambda **_: full)
     spool = Spool(tmp_path)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
         spool.keep(lesson(1)[0])
     del spool
     gc.collect()
