@@ -170,3 +170,19 @@ async def test_unix_sockets_have_their_mode(tmp_path, mode):
         os.umask(before)
 
     assert (int(mode, 8), 0o077) == (stat.S_IMODE((tmp_path / "smtp").stat().st_mode), after)
+
+
+async def test_replies_are_sent_at_once(opened, listener):
+    """No reply waits in the kernel until the one before is acknowledged."""
+    brought_in = asyncio.get_running_loop().create_future()
+
+    async def look(connection, _listener):
+        brought_in.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return Echo(connection)
+
+    opened(look)
+    _, writer = await connect(listener)
+    option = await brought_in
+    writer.close()
+
+    assert 0 != option
