@@ -111,10 +111,8 @@ class EximProcess:
         host, _, port = relay.rpartition(":")
         self.write("/etc/exim4/update-exim4.conf.conf", GENERAL)
         # After files of the page, whose settings stand, and before Debian's.
-        self.write(
-            "/etc/exim4/conf.d/main/00_test",
-            MAIN.format(folder=self.folder, listen=address.replace("127.0.0.1", "<; [127.0.0.1]")),
-        )
+        listen = address.replace("127.0.0.1", "<; [127.0.0.1]")
+        self.write("/etc/exim4/conf.d/main/00_test", MAIN.format(folder=self.folder, listen=listen))
         self.write("/etc/exim4/conf.d/router/060_test", ROUTER.format(host=host))
         self.write("/etc/exim4/conf.d/transport/90_test", TRANSPORT.format(port=port))
 
