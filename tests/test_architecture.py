@@ -45,6 +45,7 @@ DOORS: dict[str, set[str]] = {
     "pandas": {"training"},
     "sklearn": {"training"},
     "matplotlib": {"training"},
+    "jinja2": {"training"},
     "pydantic_settings": {"config"},
 }
 """The parts that may import each library."""

@@ -22,9 +22,12 @@ from spamd.config import Settings, load_settings
 from spamd.service.registry import Registry
 
 if TYPE_CHECKING:
+    from spamd.training.gathering import Mail
     from spamd.training.retraining import Outcome
 
 EXIT_WORSE = 1
+REPORTS = "reports"
+"""The folder below the state folder that holds a report on each training."""
 
 
 def _parse_pad(text: str) -> str:
@@ -116,6 +119,9 @@ def retrain(
         bool, typer.Option("--promote/--no-promote", help="Let the candidate serve if it is not worse, or only store it.")
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Promote the candidate even if it is worse.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page with plots, slices and the worst mistakes.")
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=0, help="Threads to compute with; 0 takes all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")] = None,
     config: ConfigOption = None,
@@ -176,8 +182,22 @@ def retrain(
         values = as_json(outcome, mail, is_promoted=is_promoted)
         json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     clear_state(settings.state_dir / WORK)
+    if report:
+        typer.echo(_report(settings, outcome, mail))
     if promote and not is_promoted:
         raise typer.Exit(EXIT_WORSE)
+
+
+def _report(settings: Settings, outcome: "Outcome", mail: "Mail") -> str:
+    """Write the report, and say where; the training has succeeded whatever becomes of it."""
+    from spamd.training.report import write_report
+
+    try:
+        return (
+            f"Report, with quotations of mail: {write_report(settings.state_dir / REPORTS / outcome.folder.name, outcome, mail)}"
+        )
+    except OSError as error:
+        return f"Warning: the report could not be written: {error}."
 
 
 def _share_the_work(processes: int) -> None:
