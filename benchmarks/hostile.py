@@ -2,9 +2,9 @@
 
     python benchmarks/hostile.py [--json FILE]
 
-The proxy runs in a process of its own, reads out each message's text as the daemon does, and has no model. While an attack goes
-on, a well-behaved session sends small messages through the same proxy, one after another; the time that each takes is what others
-wait. The first row is the same session without an attack. Needs smtp-sink (Debian: postfix).
+The proxy runs in a process of its own, reads out each message's text as the daemon does, and has no model. Each attack is
+repeated for some seconds, while a well-behaved session sends small messages through the same proxy, one after another; the time
+that each takes is what others wait. The first row is the same session without an attack. Needs smtp-sink (Debian: postfix).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Self
 from proxy import READING, contestant, sink
 
 MIB = 1024 * 1024
-CALM_SECONDS = 2.0
+ATTACK_SECONDS = 3.0
 SLOW_SECONDS = 3.0
 NUM_SLOW = 80
 MULTIPART = b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n"
@@ -124,12 +124,12 @@ async def dribble(address: str) -> bytes:
                 await asyncio.sleep(0.1)
 
     await asyncio.gather(*(one() for _ in range(NUM_SLOW)))
-    return b"(not over)"
+    return b"-"
 
 
 async def calm(_address: str) -> bytes:
     """No attack."""
-    await asyncio.sleep(CALM_SECONDS)
+    await asyncio.sleep(ATTACK_SECONDS)
     return b"-"
 
 
@@ -155,24 +155,31 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+async def attack_for_a_while(address: str, name: str) -> tuple[bytes, float]:
+    """Attack again and again; returns the last answer and the seconds that one attack took."""
+    started, num_attacks, answer = time.monotonic(), 0, b""
+    while not num_attacks or time.monotonic() - started < ATTACK_SECONDS:
+        answer = await ATTACKS[name](address)
+        num_attacks += 1
+    return answer, (time.monotonic() - started) / num_attacks
+
+
 async def measure(address: str, process: int, name: str) -> Row:
     """Run one attack beside a session that behaves."""
     Path(f"/proc/{process}/clear_refs").write_text("5")
     before = memory(process, "VmRSS")
-    attack = asyncio.ensure_future(ATTACKS[name](address))
-    milliseconds = []
-    started = time.monotonic()
+    attack = asyncio.ensure_future(attack_for_a_while(address, name))
+    milliseconds: list[float] = []
     async with Session(address) as other:
         while not attack.done() or not milliseconds:
             began = time.monotonic()
             await other.submit(b"Subject: hello\r\n\r\nhello\r\n")
             milliseconds.append(1000 * (time.monotonic() - began))
             await asyncio.sleep(0.005)
-    seconds = time.monotonic() - started
+    answer, seconds = attack.result()
     peak = memory(process, "VmHWM")
     p99 = statistics.quantiles(milliseconds, n=100)[98] if len(milliseconds) > 1 else milliseconds[0]
-    answer = attack.result()[:3].decode()
-    return Row(name, answer, seconds, (peak - before) / MIB, statistics.median(milliseconds), p99, len(milliseconds))
+    return Row(name, answer[:3].decode(), seconds, (peak - before) / MIB, statistics.median(milliseconds), p99, len(milliseconds))
 
 
 def memory(process: int, what: str) -> int:
