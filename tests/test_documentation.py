@@ -117,3 +117,18 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
 
     assert [] == [link for link in links if not (ROOT / link).exists()]
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as links name them."""
+    texts = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in texts}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
+    """Each relative link of a page under docs/ leads to a file, and to a heading in it where it names one."""
+    links = re.findall(r"\]\(([^)#:]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+    targets = [((page.parent / path) if path else page, anchor) for path, anchor in links]
+
+    assert [] == [(path, anchor) for path, anchor in targets if not path.exists() or (anchor and anchor not in headings(path))]
