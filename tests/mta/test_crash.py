@@ -12,6 +12,7 @@ CRASH = Path(__file__).resolve().parents[2] / "benchmarks/crash.py"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_kills_lose_nothing(tmp_path, need):
     """Of 60 messages none is lost to three kills, and none comes twice that the daemon had answered for."""
     need(why_not())
