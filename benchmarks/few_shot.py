@@ -158,7 +158,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     """Put a mean over draws into its 95 % interval."""
     mean = statistics.fmean(values)
     half = T_95.get(len(values), 2.262) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return {"value": mean, "low": mean - half, "high": mean + half}
+    return {"value": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 100.0)}
 
 
 def print_row(shots: int, found: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import written_mail
 
+from spamd.mail.likeness import normalise
 from spamd.mail.text import message_text
-from spamd.training.splits import Example, normalise
+from spamd.training.splits import Example
 from spamd.verdict import Label
 
 COMMERCIAL = frozenset(

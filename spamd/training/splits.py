@@ -17,12 +17,10 @@ import pandas as pd
 from spamd.errors import TrainingError
 from spamd.interfaces import LabeledMessage
 from spamd.mail.dates import arrival
-from spamd.mail.likeness import digest, normalise
+from spamd.mail.likeness import digest
 from spamd.mail.text import message_text
 from spamd.training import near_copies
 from spamd.verdict import Label
-
-__all__ = ["normalise"]
 
 METHOD = "text-hash 70/10/20"
 """How parts are chosen, as checkpoints record it; with another seed or another method other mail is held out."""

@@ -38,8 +38,13 @@ def test_json_alone_can_be_printed(admin, mail):
 
 
 def test_what_a_candidate_was_trained_on_is_left_out(admin, mail, registry):
-    """After a retraining the same folder judges by its test part alone, without being told."""
-    admin("retrain", "--dataset", f"folder:{mail}", "--epochs", "1", "--force")
+    """After a retraining, which leaves its report, the same folder judges by its test part alone, without being told."""
+    trained = admin("retrain", "--dataset", f"folder:{mail}", "--epochs", "1", "--force")
+    report = registry.state_dir / "reports" / registry.current().name / "report.html"
+
+    assert f"Report, with quotations of mail: {report}\n" in trained.out
+    assert report.is_file()
+
     counts = read_card(registry.current()).training["messages"]["test"]
     ran = admin("evaluate", "--dataset", f"folder:{mail}")
 

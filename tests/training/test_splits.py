@@ -6,7 +6,8 @@ import pytest
 
 from spamd.errors import TrainingError
 from spamd.interfaces import LabeledMessage
-from spamd.training.splits import Example, count, deduplicate, normalise, read_examples, split, undersample
+from spamd.mail.likeness import normalise
+from spamd.training.splits import Example, count, deduplicate, read_examples, split, undersample
 from spamd.verdict import Label
 
 HAM, SPAM = Label.HAM, Label.SPAM
