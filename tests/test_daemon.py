@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+import structlog
 from certificates import Authority
 from checkpoints import copy_checkpoint, damage
 from daemon_process import PATIENCE_SECONDS, DaemonProcess, connected
@@ -376,6 +377,7 @@ def spamd(monkeypatch, capsys):
 
     yield run
     signal.signal(signal.SIGHUP, before)
+    structlog.reset_defaults()
 
 
 def test_version(spamd, capsys):
