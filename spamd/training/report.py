@@ -128,9 +128,9 @@ def _slices(examples: Sequence[Example], labels: Numbers, scores: Numbers, thres
 def _mistakes(examples: Sequence[Example], scores: Numbers, threshold: float, label: Label) -> list[dict[str, str]]:
     """Quote the messages of a label that are furthest on the wrong side."""
     wrong = [
-        (float(score), example)
-        for score, example in zip(scores, examples, strict=True)
-        if example.label is label and (score >= threshold) is not (label is Label.SPAM)
+        (score, example)
+        for score, example in zip(scores.tolist(), examples, strict=True)
+        if example.label is label and (score >= threshold) != (label is Label.SPAM)
     ]
     wrong.sort(key=lambda pair: pair[0], reverse=label is Label.HAM)
     return [_quote(score, example) for score, example in wrong[:NUM_MISTAKES]]

@@ -4,12 +4,13 @@ import re
 import stat
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from teaching import HEADS, write_folder
+from teaching import HEADS, lesson, write_folder
 
 from spamd.model.checkpoint import HeadNote
-from spamd.training import freezing, plots
+from spamd.training import freezing, plots, report
 from spamd.training.datasets import folder
 from spamd.training.gathering import Source, gather
 from spamd.training.judging import answer_of
@@ -18,6 +19,7 @@ from spamd.training.report import write_report
 from spamd.training.retraining import Current, Plan, retrain
 from spamd.training.starts import start_from_checkpoint
 from spamd.training.trainer import Recipe
+from spamd.verdict import Label
 
 CPU = torch.device("cpu")
 
@@ -71,3 +73,14 @@ def test_plots_take_the_ink_of_the_page(trained):
     assert "currentColor" in svg
     assert "#010203" not in svg
     assert b"\x89PNG" == png[:4]
+
+
+def test_mistakes_are_on_the_wrong_side():
+    """Ham at or above the threshold, the highest first; spam below it, the lowest first; nothing else."""
+    examples = lesson(3)
+    found = {
+        label: [quote["score"] for quote in report._mistakes(examples, np.array([0.9, 0.2, 0.1, 0.7, 0.6, 0.4]), 0.5, label)]
+        for label in Label
+    }
+
+    assert {Label.HAM: ["0.9000", "0.6000"], Label.SPAM: ["0.2000", "0.4000"]} == found
