@@ -113,7 +113,7 @@ def shipped(
     if "w" in wanted:
         yield "w", table("w: written mail, held-out sittings", of(parts.test, "written_mail_held_out"), everything)
     if "e" in wanted:
-        chosen = model_card.capped(parts.test, MOST_TEST // 5)
+        chosen = drawn(parts.test, MOST_TEST // 5)
         slices = mail_slices.slices(chosen, options.data / "MANIFEST.tsv")
         scored = {name: one.scores([example.text for example in chosen]) for name, one in everything.items()}
         found = {}
@@ -148,9 +148,7 @@ def left_out(parts: Split, options: argparse.Namespace) -> dict[str, Any]:
     """Protocol c: each corpus as mail that nothing like was learned from."""
     found: dict[str, Any] = {}
     for corpus in options.corpora.split(","):
-        examples = [example for part in parts for example in part if example.dataset == corpus]
-        random.Random(SEED).shuffle(examples)  # noqa: S311  a seeded draw, not a secret
-        test = model_card.capped(examples, MOST_TEST)
+        test = drawn((example for part in parts for example in part if example.dataset == corpus), MOST_TEST)
         others = Split(*([example for example in part if example.dataset != corpus] for part in parts))
         everything = filters(others, unseen_filter(corpus, others._replace(test=test), options))
         found[corpus] = table(f"c: {corpus} left out", test, everything)
@@ -160,6 +158,13 @@ def left_out(parts: Split, options: argparse.Namespace) -> dict[str, Any]:
 def of(examples: Iterable[Example], corpus: str) -> list[Example]:
     """Choose the messages of one corpus."""
     return [example for example in examples if example.dataset == corpus]
+
+
+def drawn(examples: Iterable[Example], most: int) -> list[Example]:
+    """Draw at most so many of each corpus and label; the first ones alone would all be of one folder."""
+    shuffled = list(examples)
+    random.Random(SEED).shuffle(shuffled)  # noqa: S311  a seeded draw, not a secret
+    return model_card.capped(shuffled, most)
 
 
 def checkpoint_filter(folder: Path) -> Filter:
@@ -211,7 +216,7 @@ def filters(parts: Split, spamd: Sequence[Filter] = ()) -> dict[str, Filter]:
     chosen = [one for (name, _), found in sorted(grouped.items()) for one in draw.sample(found, min(len(found), most[name]))]
     # Whether a host is a written one gives no class away, for them as for spamd.
     chosen = [replace(one, text=corpora.real_ends(one.text, draw)) for one in chosen]
-    judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
+    judges = drawn(parts.validation, model_card.MOST_VALIDATION)
     found: dict[str, Filter] = dict.fromkeys(["spamd"], spamd[0]) if spamd else {}
     for name, make in word_counters.peers().items():
         peer = make()

@@ -71,6 +71,17 @@ def test_a_table_has_a_line_a_filter(capsys):
     assert 2 == capsys.readouterr().out.count("d |")
 
 
+def test_a_draw_is_not_the_first_ones():
+    """What is drawn comes from all of a corpus, at most so many of each label, and is the same each time."""
+    examples = [Example(str(number), label, "x", "set") for label in Label for number in range(100)]
+    chosen = peers.drawn(examples, 20)
+
+    assert 40 == len(chosen)
+    assert 20 == sum(one.label is Label.HAM for one in chosen)
+    assert any(int(one.text) > 50 for one in chosen)
+    assert chosen == peers.drawn(examples, 20)
+
+
 def test_an_absent_checkpoint_is_no_error(tmp_path, capsys):
     """Without --train a protocol goes on without spamd, and says where it looked."""
     assert [] == peers.unseen_filter("sf_lists", None, Namespace(work=tmp_path, train=False))
