@@ -197,7 +197,8 @@ def adapt(
     change = fit(found.features, found.margins, part.labels, temperature=card.temperature, width=width)
     bend(classifier, found, change)
     loss = _loss(margins, part.labels, card.temperature)
-    epoch = Epoch(1, loss, loss, len(change), time.monotonic() - started)
+    share_right = float(((margins > 0.0) == (part.labels == 1)).mean())
+    epoch = Epoch(1, loss, loss, len(change), time.monotonic() - started, share_right, share_right)
     folder = save_checkpoint(
         checkpoints_dir,
         classifier,

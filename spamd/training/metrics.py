@@ -94,7 +94,7 @@ def measure(labels: Numbers, scores: Numbers, threshold: float, *, seed: int = 0
         hm=wilson(seen.ham_lost, num_ham),
         sm=wilson(seen.spam_missed, num_spam),
         lam=logistic_average(seen),
-        roca=_measure_roca(labels, scores, seed),
+        roca=measure_roca(labels, scores, seed),
         caught={rate: _measure_caught(labels, scores, rate, seed) for rate in HAM_LOST},
     )
 
@@ -234,7 +234,7 @@ def by_label(labels: Numbers, scores: Numbers) -> tuple[Numbers, Numbers]:
     return ham, spam
 
 
-def _measure_roca(labels: Numbers, scores: Numbers, seed: int) -> Measure:
+def measure_roca(labels: Numbers, scores: Numbers, seed: int) -> Measure:
     """Bootstrap (1-ROCA)%; where no pair is the wrong way round, draws show nothing, and independent pairs give the bound."""
     drawn = bootstrap(labels, scores, one_minus_roca, seed=seed)
     if drawn.high > 0.0:

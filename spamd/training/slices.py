@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spamd.training.languages import guess_language
-from spamd.training.metrics import Measure, Numbers, bootstrap, one_minus_roca, wilson
+from spamd.training.metrics import Measure, Numbers, measure_roca, wilson
 from spamd.training.splits import Example
 
 LENGTHS = ((160, "up to 160 characters"), (1000, "to 1,000"), (4000, "to 4,000"))
@@ -88,7 +88,7 @@ def show(labels: Numbers, scores: Numbers, threshold: float, *, seed: int = 0) -
         len(spam),
         wilson(int((ham >= threshold).sum()), len(ham)) if len(ham) else None,
         wilson(int((spam < threshold).sum()), len(spam)) if len(spam) else None,
-        bootstrap(labels, scores, one_minus_roca, seed=seed) if len(ham) and len(spam) else None,
+        measure_roca(labels, scores, seed) if len(ham) and len(spam) else None,
     )
 
 
