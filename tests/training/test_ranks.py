@@ -62,6 +62,7 @@ def test_a_dying_rank_is_an_error_that_resume_goes_on_from(launch, tmp_path):
 
     assert 0 == launch(tmp_path / "again", "--resume")
     resumed = load_file(tmp_path / "again" / "weights.safetensors")
+    assert (tmp_path / "again" / "state" / "best-2.safetensors").exists()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
