@@ -4,6 +4,7 @@ Called by `default_checkpoint.py`. Temperature and threshold come from the valid
 line for each corpus; corpora with one label get the one figure that they allow.
 """
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -104,10 +105,12 @@ def write(
 
 
 def capped(examples: Iterable[Example], most: int) -> list[Example]:
-    """Keep the first `most` of each corpus and label."""
+    """Draw `most` of each corpus and label at the most, in an order that nothing but the draw decides."""
+    shuffled = list(examples)
+    random.Random(most).shuffle(shuffled)  # noqa: S311  a seeded draw, not a secret
     seen: Counter[tuple[str, Label]] = Counter()
     kept = []
-    for example in examples:
+    for example in shuffled:
         seen[example.dataset, example.label] += 1
         if seen[example.dataset, example.label] <= most:
             kept.append(example)

@@ -70,7 +70,7 @@ LISTENING = "service/listening.py"
 """The one module outside smtp and spamc that opens sockets: those that both listen on."""
 
 SOCKETS = {"doors.py", "service/addresses.py", "service/door.py", "service/systemd.py", LISTENING}
-"""Modules outside smtp and spamc that use sockets without opening a connection: to resolve names, tell systemd, listen, accept."""
+"""Modules outside smtp and spamc that use sockets and open no connection: to resolve names, tell systemd, listen, accept."""
 
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries whose files are programs."""

@@ -1,4 +1,4 @@
-"""The README is true: its tree, its hooks, its plugin, its commands and its links are checked against the code."""
+"""The README and the pages are true: trees, settings, hooks, plugin, commands and links are checked against the code."""
 
 import inspect
 import re
@@ -15,56 +15,66 @@ from spamd.hooks.manager import load_plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
+EVERYTHING = "\n".join([README, *PAGES.values()])
 HOOKS = sorted(name for name in vars(specs) if name.startswith("spamd_"))
 
 
-def between(marker: str) -> str:
-    """Return the README's text between two markers."""
-    match = re.search(rf"<!-- {marker} -->\n(.*?)<!-- /{marker} -->", README, re.DOTALL)
-    assert match, f"README.md has no {marker} markers"
+def between(marker: str, page: str) -> str:
+    """Return a page's text between two markers."""
+    match = re.search(rf"<!-- {marker} -->\n(.*?)<!-- /{marker} -->", page, re.DOTALL)
+    assert match, f"the page has no {marker} markers"
     return match.group(1)
 
 
-def listed_files() -> list[str]:
-    """Return the paths that the README's tree names."""
-    return [line.split()[0] for line in between("tree").splitlines() if line.strip() and not line.startswith("```")]
+def listed_paths(page: str) -> list[str]:
+    """Return the paths that a page's tree names."""
+    return [line.split()[0] for line in between("tree", page).splitlines() if line.strip() and not line.startswith("```")]
 
 
-def test_tree_lists_every_module() -> None:
-    """The README's tree names each module of the package once, and no other."""
+def test_layout_lists_every_module() -> None:
+    """The page about the layout names each module of the package once, and no other."""
+    paths = listed_paths(PAGES["layout.md"])
     modules = {str(file.relative_to(ROOT)) for file in (ROOT / "spamd").rglob("*.py")}
-    modules -= {path for path in modules if path.endswith("__init__.py") and path not in listed_files()}
-    listed = [path for path in listed_files() if path.startswith("spamd/") and path.endswith(".py")]
+    modules -= {path for path in modules if path.endswith("__init__.py") and path not in paths}
 
-    assert sorted(modules) == sorted(listed)
+    assert sorted(modules) == sorted(path for path in paths if path.startswith("spamd/") and path.endswith(".py"))
 
 
-def test_tree_names_only_what_exists() -> None:
-    """Every path in the README's tree exists."""
-    assert [] == [path for path in listed_files() if not (ROOT / path).exists()]
+def test_readme_lists_every_folder_of_the_package() -> None:
+    """The README's tree names each folder of the package once, and no other."""
+    folders = {f"spamd/{file.parent.name}/" for file in (ROOT / "spamd").glob("*/__init__.py")}
+    listed = [path for path in listed_paths(README) if path.startswith("spamd/") and path != "spamd/"]
+
+    assert sorted(folders) == sorted(listed)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/layout.md"])
+def test_trees_name_only_what_exists(page: str) -> None:
+    """Every path in a tree exists."""
+    assert [] == [path for path in listed_paths((ROOT / page).read_text(encoding="utf-8")) if not (ROOT / path).exists()]
 
 
 def test_tree_lists_the_top_level() -> None:
-    """Whatever lies at the top of the repository stands in the README's tree."""
-    hidden = {".git", ".venv", ".gitignore", ".gitattributes"}
-    top = {file.name for file in ROOT.iterdir()} - hidden
-    top -= {name for name in top if name.endswith("_cache") or name in {"__pycache__", ".hypothesis", "build", "dist"}}
-    listed = {path.split("/")[0] for path in listed_files()}
+    """Whatever lies at the top of the repository stands in the README's tree, but for what tools leave there."""
+    left_by_tools = {"__pycache__", "build", "dist"}
+    top = {file.name for file in ROOT.iterdir() if not file.name.startswith(".") or file.name == ".ci"} - left_by_tools
+    listed = {path.split("/")[0] for path in listed_paths(README)}
 
     assert set() == top - listed
 
 
 def test_settings_table_is_the_settings() -> None:
-    """The README's table of settings is the one that the settings themselves make."""
-    assert table().strip() == between("settings").strip()
+    """The table of settings is the one that the settings themselves make."""
+    assert table().strip() == between("settings", PAGES["settings.md"]).strip()
 
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_hooks_are_documented(name: str) -> None:
-    """Each hook has a section in the README, headed by its signature."""
+    """Each hook has a section of its page, headed by its signature."""
     arguments = ", ".join(inspect.signature(getattr(specs, name)).parameters)
 
-    assert f"### `{name}({arguments})`\n" in README
+    assert f"## `{name}({arguments})`\n" in PAGES["plugins.md"]
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -87,8 +97,8 @@ def test_plugin_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
-    """Each piece of a settings file that the README shows is one that spamd takes."""
-    pieces = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    """Each piece of a settings file that README and settings page show is one that spamd takes."""
+    pieces = re.findall(r"```toml\n(.*?)```", README + PAGES["settings.md"], re.DOTALL)
     for number, piece in enumerate(pieces):
         file = tmp_path / f"{number}.toml"
         file.write_text(piece)
@@ -98,11 +108,9 @@ def test_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
 
 
 def test_commands_of_the_readme_exist() -> None:
-    """Each `spamd-admin` command that the README names is one."""
+    """Each `spamd-admin` command that the pages name is one."""
     root = get_command(cli.app)
-    named = set(
-        re.findall(r"spamd-admin ([a-z]+)(?: ([a-z]+))?", README.replace("spamd-admin model\nfetch", "spamd-admin model fetch"))
-    )
+    named = set(re.findall(r"spamd-admin ([a-z]+)(?: ([a-z]+))?", re.sub(r"\s+", " ", EVERYTHING)))
     unknown = []
     for first, second in named:
         command = root.commands.get(first)

@@ -1,6 +1,6 @@
-"""Settings on paper: as the TOML that is in force, as an example file, as a table for the README.
+"""Settings on paper: as the TOML that is in force, as an example file, as a table for the page about settings.
 
-Pure text from `spamd.config`; prints nothing. Called by `spamd-admin config show`, and by the tests that keep README.md and
+Pure text from `spamd.config`; prints nothing. Called by `spamd-admin config show`, and by the tests that keep docs/settings.md and
 systemd/spamd.toml equal to the code.
 """
 

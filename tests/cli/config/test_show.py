@@ -76,7 +76,7 @@ def test_wrong_settings_are_not_shown(spamd_admin, file):
 
 
 def test_the_table_has_a_row_for_each_key(spamd_admin):
-    """The table of the README tells unit, default and meaning."""
+    """The table tells unit, default and meaning."""
     rows = [row.strip("| ").split(" | ") for row in spamd_admin("config", "show", "--markdown").out.splitlines()[2:]]
 
     assert [f"`{'.'.join(key)}`" for key in KEYS] == [row[0] for row in rows]
