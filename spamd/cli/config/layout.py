@@ -1,7 +1,7 @@
 """Settings on paper: as the TOML that is in force, as an example file, as a table for the page about settings.
 
-Pure text from `spamd.config`; prints nothing. Called by `spamd-admin config show`, and by the tests that keep docs/settings.md and
-systemd/spamd.toml equal to the code.
+Pure text from `spamd.config`; prints nothing. Called by `spamd-admin config show`, and by the tests that keep docs/settings.md
+and systemd/spamd.toml equal to the code.
 """
 
 import json
