@@ -32,7 +32,7 @@ def test_list(spamd_admin, plugins_dir):
 
     assert 0 == ran.code
     assert ["PLUGIN", "VERSION", "SOURCE", "OFFERS"] == lines[0]
-    assert ["spamd.model.heads", "0.1.0", "built-in", "head last-token, mean-pool, attention-pool"] == lines[1]
+    assert ["spamd.model.heads", "0.1.0", "built-in", "head last-token, first-token, mean-pool, attention-pool"] == lines[1]
     assert "freezing policy last-block" in lines[2][3]
     assert ["odd_head", "-", "file", "head odd"] == lines[-1]
 
