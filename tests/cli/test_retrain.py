@@ -285,7 +285,9 @@ def test_without_any_checkpoint_the_candidate_serves(retrain, registry, monkeypa
 def test_a_real_interrupt_in_a_real_process(settings, registry, mail):
     """SIGINT in the midst of training ends the program with 130 and without a traceback, and leaves no draft."""
     before = _left_behind(registry)
-    command = [sys.executable, "-c", "from spamd.cli import main; main()", "retrain", "--config", settings]
+    # Who runs the tests in the background hands down a SIGINT that is ignored.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from spamd.cli import main; main()"
+    command = [sys.executable, "-c", program, "retrain", "--config", settings]
     command += ["--dataset", f"folder:{mail}", "--epochs", "500", "--learning-rate", "1e-6"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
