@@ -32,6 +32,8 @@ async def test_the_shipped_checkpoint_learns_a_real_corpus_and_serves(tmp_path):
         retrain = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("spamd-admin"),
             *("retrain", "--config", str(running.settings), "--dataset", f"folder:{CORPUS}"),
+            # The environment of the tests names another state folder, and wins over the file.
+            env={name: value for name, value in os.environ.items() if not name.startswith("SPAMD_")},
         )
         assert 0 == await retrain.wait()
         promoted = running.registry.current()
