@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spamd.model.classifier import Classifier, pad
-from spamd.training.next_token import uses_bfloat16
+from spamd.training.precision import computing_in
 
 FIRST_ASKED = 6
 """Tokens of a message before the first whose label is asked."""
@@ -161,8 +161,7 @@ def _step(
     device = next(classifier.parameters()).device
     ids, lengths = (tensor.to(device) for tensor in pad([ids for ids, _ in batch], PAD_ID))  # (B, T), (B,)
     labels = torch.tensor([label for _, label in batch], device=device)  # (B,)
-    # Without the cache: it would hold on to the weights of the first step.
-    with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(device), cache_enabled=False):
+    with computing_in("auto", device):
         hidden = classifier.trunk(ids)  # (B, T, D)
         label_loss, last_loss = _label_loss(classifier.head, hidden, lengths, labels, recipe)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + course.num_steps)

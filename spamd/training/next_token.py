@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spamd.errors import TrainingError
 from spamd.model.gpt2 import GPT2
+from spamd.training.precision import uses_bfloat16
 
 Tokens = np.ndarray[Any, np.dtype[np.integer[Any]]]
 """A stream of token ids, (length,)."""
@@ -69,15 +70,6 @@ def heldout_loss(trunk: GPT2, stream: Tokens) -> float:
         for first in range(0, num_windows, 8)
     ]
     return sum(losses) / (num_windows * window)
-
-
-def uses_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch do not tell what the CPU can do.
-    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(features.get("avx512_bf16", False))
 
 
 def cut_windows(stream: Tokens, starts: Iterable[int], window: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from spamd.model.gpt2 import GPT2, GPT2Config
 from spamd.training import next_token
-from spamd.training.next_token import cut_windows, heldout_loss, next_token_loss, uses_bfloat16
+from spamd.training.next_token import cut_windows, heldout_loss, next_token_loss
 
 CONFIG = GPT2Config(vocab_size=50, n_positions=12, n_embd=16, n_layer=1, n_head=2)
 
@@ -45,8 +45,3 @@ def test_held_out_loss_is_a_mean_over_windows() -> None:
 def test_windows_carry_the_token_that_follows() -> None:
     """A window of T tokens comes with its T targets, as one row of T + 1."""
     assert [[2, 3, 4], [5, 6, 7]] == cut_windows(np.arange(10), [2, 5], 2).tolist()
-
-
-def test_devices_without_native_bfloat16_use_float32() -> None:
-    """A device that spamd knows nothing of computes in float32."""
-    assert not uses_bfloat16(torch.device("meta"))
