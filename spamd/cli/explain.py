@@ -9,14 +9,13 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from spamd.cli.options import ConfigOption
+from spamd.cli.options import ConfigOption, MessagePaths
 from spamd.cli.score import Reader
 from spamd.config import load_settings
 from spamd.inference.explain import Explanation, Passage, explain
@@ -48,13 +47,7 @@ Red passages speak for spam, green ones for ham; point at one for its points.</p
 
 
 def explain_messages(
-    paths: Annotated[
-        list[Path],
-        # Typer would refuse the whole call for one file that may not be read.
-        typer.Argument(
-            metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.", readable=False
-        ),
-    ],
+    paths: MessagePaths,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a message.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="Print a page of HTML that needs nothing else.")] = False,

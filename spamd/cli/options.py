@@ -11,3 +11,10 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", readable=False, help="Settings; without it /etc/spamd/spamd.toml, if there is one."),
 ]
 """Where the settings are."""
+
+MessagePaths = Annotated[
+    list[Path],
+    # Typer would refuse the whole call for one file that may not be read.
+    typer.Argument(metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.", readable=False),
+]
+"""The messages that are asked about."""

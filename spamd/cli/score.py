@@ -19,7 +19,7 @@ from typing import Annotated, TypeVar, cast
 import typer
 
 from spamd import cli
-from spamd.cli.options import ConfigOption
+from spamd.cli.options import ConfigOption, MessagePaths
 from spamd.config import load_settings
 from spamd.inference.scored import Scorer
 from spamd.mail.mailboxes import StoredMessage, message_files, read_messages, read_stream
@@ -85,13 +85,7 @@ class Reader:
 
 
 def score(
-    paths: Annotated[
-        list[Path],
-        # Typer would refuse the whole call for one file that may not be read.
-        typer.Argument(
-            metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.", readable=False
-        ),
-    ],
+    paths: MessagePaths,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a message.")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if any message is spam.")] = False,
