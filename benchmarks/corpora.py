@@ -2,7 +2,7 @@
 
 Every message's text is taken once, by the function that serves scoring, and kept in a file. Of each corpus a fifth is held out
 for the test and a tenth for calibration, by a hash of the text; of the written mail whole sittings are held out instead, and of
-`phishing_pot` nothing is learned. Called by `default_checkpoint.py` and `peers.py`.
+`phishing_pot` nothing is learned. Called by `default_checkpoint.py`, `peers.py` and `attacks.py`.
 """
 
 import json

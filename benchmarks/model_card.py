@@ -42,8 +42,8 @@ too: token vectors from neighbourhoods first, then the next token and the label 
 
 95 % intervals in brackets. *hm* is the share of ham taken for spam, *sm* the share of spam taken for ham, at the shipped
 threshold; *caught* is the share of spam found where at most so much ham is lost. The test part of a corpus is a fifth of it,
-drawn by a hash of the text after near-duplicates were removed. `written_mail_held_out` is mail of sittings that were not trained
-on; `phishing_pot` is spam of 2022 to 2024 from a corpus that is never trained on.
+drawn by a hash of the text after texts of the same letters were removed. `written_mail_held_out` is mail of sittings that were
+not trained on; `phishing_pot` is spam of 2022 to 2024 from a corpus that is never trained on.
 
 | corpus | ham | spam | hm % | sm % | (1-ROCA) % | caught at 0.1 % | at 0.5 % | at 1 % |
 |---|---|---|---|---|---|---|---|---|

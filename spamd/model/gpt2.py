@@ -2,7 +2,8 @@
 
 Learned positions, pre-norm blocks, tanh GELU, biases everywhere, no dropout: the network that OpenAI published, with the
 parameter names of the published checkpoint. It stops at the final norm: language-model and classification heads live elsewhere,
-and so do weights on disk (`weights`, `checkpoint`) and text (`tokenizer`). Called by `classifier` and `training.pretraining`.
+and so do weights on disk (`weights`, `checkpoint`) and text (`tokenizer`). Called by `classifier` and those who make or train
+one (`checkpoint`, `weights`, `training`).
 
 What is unusual:
 - Sequences are padded on the right. A causal model never looks ahead, so padding needs no mask: what stands in it is garbage

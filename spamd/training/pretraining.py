@@ -1,8 +1,9 @@
-"""Next-token training of a trunk from text: how the trunk of the default checkpoint was made.
+"""Next-token training of a trunk from text alone, for those who pretrain one of their own.
 
 Reads a stream of token ids, documents separated by end-of-text, and teaches the trunk to predict each token from those before it;
 the output weights are the token embedding (tied, as in GPT-2), so nothing but the trunk comes out. Makes no classifier, opens no
-text and chooses no vocabulary. Called by the recipe of the default checkpoint.
+text and chooses no vocabulary. Called by such a recipe; that of the default checkpoint asks for labels and next tokens at once
+(`benchmarks/joint_training.py`), which two cores get further with.
 
 A micro-batch is what is computed at once, a batch what one step learns from; T is the window, n_positions of the trunk.
 """
