@@ -6,7 +6,8 @@ flows: the checkpoint that is promoted now, our TLS certificate, `scoring.thresh
 restart, and a log line says so. SIGTERM and SIGINT drain: sessions that are sending end their message, the others are told 421; a
 second signal ends at once. Knows nothing of protocols or models; it joins the parts. Called by `cli.spamd`.
 
-Security: listens where the settings say and opens no other connection; loads only safetensors and JSON; writes nothing to disk.
+Security: listens where the settings say and opens no other connection, save to a fleet where `scoring.scorer` is remote; loads
+only safetensors and JSON; writes nothing to disk.
 """
 
 import asyncio
@@ -26,9 +27,12 @@ from spamd import __version__
 from spamd.config import Settings, load_settings
 from spamd.doors import Doors, open_doors
 from spamd.errors import SpamdError
+from spamd.fleet.client import open_fleet
 from spamd.hooks.manager import Kind, load_plugins
 from spamd.inference.batching import Batcher
 from spamd.inference.engine import Engine
+from spamd.inference.fallback import FallbackScorer, Fleet
+from spamd.inference.scored import Scorer
 from spamd.interfaces import HeadFactory
 from spamd.service.addresses import refuse_loop
 from spamd.service.filter import MessageFilter
@@ -62,10 +66,11 @@ def run_daemon(settings_file: Path | None = None) -> None:
     reload_wanted = asyncio.Event()
     # Whoever promotes a checkpoint while another one loads must not kill the daemon, and is served as soon as it runs.
     signal.signal(signal.SIGHUP, lambda *_: reload_wanted.set())
+    fleet = open_fleet(settings.scoring)
     heads = load_heads(settings)
     registry = Registry(settings.state_dir)
     engine = load_engine(settings, heads, registry.current())
-    daemon = Daemon(settings, settings_file, registry, heads, engine)
+    daemon = Daemon(settings, settings_file, registry, heads, engine, fleet=fleet)
     asyncio.run(daemon.serve(reload_wanted))
     _leave()
 
@@ -106,6 +111,7 @@ class Daemon:
         registry: says which checkpoint is promoted.
         heads: the heads on offer.
         engine: the loaded checkpoint, which has scored already.
+        fleet: asked before it, where there is one.
     """
 
     def __init__(
@@ -115,13 +121,19 @@ class Daemon:
         registry: Registry,
         heads: Mapping[str, HeadFactory],
         engine: Engine,
+        *,
+        fleet: Fleet | None = None,
     ) -> None:
+        self._fleet = fleet
         self._settings = settings
         self._settings_file = settings_file
         self._registry = registry
         self._heads = heads
         self._batcher = Batcher(
-            engine, max_batch_tokens=settings.scoring.max_batch_tokens, max_waiting=settings.scoring.max_waiting_messages
+            self._scorer(engine),
+            max_batch_tokens=settings.scoring.max_batch_tokens,
+            max_waiting=settings.scoring.max_waiting_messages,
+            cache_size=settings.scoring.cache_size,
         )
         self._filter = MessageFilter(
             self._batcher, deadline_seconds=settings.scoring.deadline_seconds, threshold=settings.scoring.threshold
@@ -168,13 +180,17 @@ class Daemon:
         except Exception as error:  # noqa: BLE001  a daemon that filters mail must survive a bad checkpoint
             log.error("reload refused", **describe(error), **self._model())  # noqa: TRY400  no traceback in a line
         else:
-            old = self._batcher.swap(engine)
+            old = self._batcher.swap(self._scorer(engine))
             self._filter.threshold = settings.scoring.threshold
             set_level(settings.log.level)
             waiting = [key for key in changed_keys(self._settings, settings) if key not in RELOADABLE]
-            log.info("reloaded", replaced=old.checkpoint, restart_needed_for=waiting, **self._model())
+            log.info("reloaded", replaced=old.checkpoint, restart_needed_for=waiting, **self._model(), **self._repeats())
         finally:
             self._announce()
+
+    def _scorer(self, engine: Engine) -> Scorer:
+        """Put the fleet, where there is one, before an engine."""
+        return FallbackScorer(engine, self._fleet) if self._fleet else engine
 
     def _load_promoted(self) -> Engine:
         """Load the checkpoint that is promoted now; in a thread of its own."""
@@ -195,7 +211,7 @@ class Daemon:
         """
         while seconds:
             await self._batcher.turn()
-            notify("WATCHDOG=1")
+            notify("WATCHDOG=1", self._status())
             await asyncio.sleep(seconds / SIGNS_OF_LIFE)
 
     async def _drain(self, doors: Doors) -> None:
@@ -206,7 +222,10 @@ class Daemon:
         self._loader.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._batcher.close(), CLOSE_SECONDS)
-        log.info("stopped")
+        if self._fleet:
+            self._fleet.close()
+            log.info("fleet", **self._fleet.counts)
+        log.info("stopped", **self._repeats())
 
     def _stop(self, wanted: asyncio.Event) -> None:
         """Ask for the end, and let a second signal have its usual effect."""
@@ -216,7 +235,18 @@ class Daemon:
 
     def _announce(self) -> None:
         """Tell systemd that mail is filtered, and by what."""
-        notify("READY=1", f"STATUS=filtering with checkpoint {self._batcher.engine.checkpoint}")
+        notify("READY=1", self._status())
+
+    def _status(self) -> str:
+        """What `systemctl status` shows."""
+        cache = self._batcher.cache
+        known = f"; {100 * cache.hit_rate:.1f} % of {cache.num_asked} messages known before" if cache.num_asked else ""
+        return f"STATUS=filtering with checkpoint {self._batcher.engine.checkpoint}{known}"
+
+    def _repeats(self) -> dict[str, Any]:
+        """How many messages the model need not have read, for the log."""
+        cache = self._batcher.cache
+        return {"scored": cache.num_asked, "known_before": cache.num_hits, "hit_rate": round(cache.hit_rate, 4)}
 
     def _model(self) -> dict[str, Any]:
         """What scores at present, for the log."""

@@ -80,7 +80,7 @@ async def test_reload_within_a_transaction(tmp_path, tiny_checkpoint):
     assert ["250", "250"] == [reply[:3] for reply in replies]
     assert [first, OTHER, OTHER] == [_checkpoint_of(message) for message in next_hop.messages]
     assert "RELOADING=1" == notices[0].split("\n")[0]
-    assert f"READY=1\nSTATUS=filtering with checkpoint {OTHER}" == notices[1]
+    assert f"READY=1\nSTATUS=filtering with checkpoint {OTHER}; 0.0 % of 1 messages known before" == notices[1]
     assert OTHER == refused["checkpoint"]
     assert "damaged" in refused["reason"]
 

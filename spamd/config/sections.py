@@ -39,6 +39,8 @@ class ScoringSettings(Section):
     """Tokens that are scored together."""
     max_waiting_messages: int = Field(default=1000, gt=0)
     """Messages that may wait to be scored; more go without a verdict, as `on_failure` says."""
+    cache_size: int = Field(default=10_000, ge=0)
+    """Scores that are kept, so that copies of a message need not be read again; 0 keeps none."""
 
 
 class ActionSettings(Section):

@@ -2,16 +2,26 @@
 
 One thread scores; the loop only queues and wakes. A lone text never waits for company: it starts at once when the engine is idle,
 and what arrives meanwhile forms the next batch. A batch is kept as small as the engine has shown to be slow: on a processor that
-takes seconds for one long text, a full batch would make everyone miss the deadline. The queue is bounded, and a caller that
-gives up frees its place. Knows nothing of messages and nothing of torch: any `Scorer` will do. Called by `service.filter`;
-built by `daemon`.
+takes seconds for one long text, a full batch would make everyone miss the deadline.
+
+What need not be read is not: a text whose score is known is answered from the cache, and one that is waiting or being scored
+already is scored once for all who ask. What could not be read in time is refused at once, by the engine's speed so far, instead
+of being scored when nobody wants it any more; a text that finds the engine idle is always tried, so that an engine that was slow
+once is measured anew. A caller that gives up frees its place.
+
+First come, first served is fair between sessions: each has at most one message here, and waits for its verdict before it can send
+the next, so that one that sends without a pause waits behind all the others after each message. Knows nothing of messages and
+nothing of torch: any `Scorer` will do. Called by `service.filter`; built by `daemon`.
 """
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spamd.errors import ScoringError, ScoringTimeout
+from spamd.inference.cache import ScoreCache
+from spamd.inference.pace import Pace
 from spamd.inference.scored import Scored, Scorer
 
 
@@ -21,8 +31,8 @@ class Served:
 
     Attributes:
         scored: the engine's answer.
-        queue_milliseconds: time from the call to the start of its batch.
-        score_milliseconds: time that the whole batch took.
+        queue_milliseconds: time from the call to the start of its batch; 0 where the score was known or under way.
+        score_milliseconds: time that the whole batch took; 0 where the score was known.
     """
 
     scored: Scored
@@ -32,11 +42,26 @@ class Served:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """One text whose caller waits."""
+    """One text that callers wait for, each with the time at which it came."""
 
     text: str
-    arrived: float
-    future: "asyncio.Future[Served]"
+    key: bytes
+    num_tokens: int
+    callers: "dict[asyncio.Future[Served], float]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is being scored: by whom, what, and since when."""
+
+    engine: Scorer
+    members: dict[bytes, _Waiting]
+    started: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Estimated tokens of the batch."""
+        return _tokens(self.members)
 
 
 class Batcher:
@@ -45,20 +70,32 @@ class Batcher:
     Args:
         engine: what scores, until `swap`.
         max_batch_tokens: estimated tokens that are handed to the engine at once; a longer text goes alone.
-        max_waiting: texts that may wait at once, the ones being scored not counted.
+        max_waiting: texts that may wait at once; those being scored and copies of one another are not counted.
         batch_seconds: time that a batch of several texts should take at most, by the engine's speed so far.
+        cache_size: scores that are kept; 0 keeps none.
+
+    Attributes:
+        cache: the scores that are kept.
     """
 
     def __init__(
-        self, engine: Scorer, *, max_batch_tokens: int = 8192, max_waiting: int = 1000, batch_seconds: float = 1.0
+        self,
+        engine: Scorer,
+        *,
+        max_batch_tokens: int = 8192,
+        max_waiting: int = 1000,
+        batch_seconds: float = 1.0,
+        cache_size: int = 10_000,
     ) -> None:
+        self.cache = ScoreCache(cache_size)
         self._engine = engine
         self._max_batch_tokens = max_batch_tokens
         self._max_waiting = max_waiting
         self._batch_seconds = batch_seconds
-        self._tokens_per_second = 0.0
-        # An ordered set: first come, first served, and whoever gives up is taken out at once.
-        self._waiting: dict[_Waiting, None] = {}
+        self._pace = Pace()
+        # By key and in order: first come, first served, and what nobody wants any more is taken out at once.
+        self._waiting: dict[bytes, _Waiting] = {}
+        self._batch: _Batch | None = None
         self._runner: asyncio.Task[None] | None = None
         self._is_closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
@@ -81,24 +118,30 @@ class Batcher:
         Raises:
             ScoringTimeout: the deadline passed.
             ScoringError: the batch failed, or the batcher is closed.
-            asyncio.QueueFull: `max_waiting` texts wait already.
+            asyncio.QueueFull: `max_waiting` texts wait already, or more than can be scored before the deadline.
         """
         if self._is_closed:
             raise ScoringError("no message is scored any more, because spamd is stopping.")
-        if len(self._waiting) >= self._max_waiting:
-            raise asyncio.QueueFull
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(text, loop.time(), loop.create_future())
-        self._waiting[waiting] = None
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+        key = self.cache.key(text)
+        if known := self.cache.find(key, self._engine.checkpoint):
+            return Served(known, 0.0, 0.0)
+        waiting = self._under_way(key)
+        if waiting:
+            self.cache.num_hits += 1
+        else:
+            waiting = self._line_up(text, key, deadline - loop.time())
+        caller = loop.create_future()
+        waiting.callers[caller] = loop.time()
         try:
             async with asyncio.timeout_at(deadline):
-                return await waiting.future
+                return await caller
         except TimeoutError:
             raise ScoringTimeout("the message got no score before its deadline.") from None
         finally:
-            self._waiting.pop(waiting, None)
+            del waiting.callers[caller]
+            if not waiting.callers and self._waiting.get(key) is waiting:
+                del self._waiting[key]
 
     def swap(self, engine: Scorer) -> Scorer:
         """Let another engine score from the next batch on; the batch being scored ends with the old one.
@@ -110,6 +153,8 @@ class Batcher:
             The old engine.
         """
         old, self._engine = self._engine, engine
+        self.cache.clear()
+        self._pace = Pace()
         return old
 
     async def turn(self) -> None:
@@ -123,6 +168,35 @@ class Batcher:
             await self._runner
         self._thread.shutdown(wait=False)
 
+    def _under_way(self, key: bytes) -> _Waiting | None:
+        """Find the same text where it waits or is being scored by the engine of now."""
+        is_current = self._batch is not None and self._batch.engine is self._engine
+        scoring = self._batch.members.get(key) if self._batch and is_current else None
+        return scoring or self._waiting.get(key)
+
+    def _line_up(self, text: str, key: bytes, seconds: float) -> _Waiting:
+        """Put a text at the end of the queue, if it can be scored in time.
+
+        Raises:
+            asyncio.QueueFull: it cannot.
+        """
+        waiting = _Waiting(text, key, self._engine.estimate_tokens(text))
+        is_busy = bool(self._waiting) or self._batch is not None
+        if len(self._waiting) >= self._max_waiting or (is_busy and self._seconds_until_done(waiting) > seconds):
+            raise asyncio.QueueFull
+        self._waiting[key] = waiting
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        return waiting
+
+    def _seconds_until_done(self, waiting: _Waiting) -> float:
+        """Tell when a text at the end of the queue will be scored, by the engine's speed so far."""
+        left = 0.0
+        if self._batch:
+            spent = asyncio.get_running_loop().time() - self._batch.started
+            left = max(0.0, self._pace.seconds_for(self._batch.num_tokens) - spent)
+        return left + self._pace.seconds_for(_tokens(self._waiting) + waiting.num_tokens)
+
     async def _run(self) -> None:
         """Score batch after batch until nothing waits."""
         while self._waiting:
@@ -130,49 +204,61 @@ class Batcher:
         # No await lies between the last look at the queue and this line, so that no text can slip in unseen.
         self._runner = None
 
-    def _gather(self) -> list[_Waiting]:
+    def _gather(self) -> _Batch:
         """Take the first texts that fit the token budget, at least one."""
         budget = self._max_batch_tokens
-        if self._tokens_per_second:
-            budget = min(budget, int(self._tokens_per_second * self._batch_seconds))
-        batch: list[_Waiting] = []
+        if speed := self._pace.tokens_per_second:
+            budget = min(budget, int(speed * self._batch_seconds))
+        members: dict[bytes, _Waiting] = {}
         num_tokens = 0
-        for waiting in self._waiting:
-            num_tokens += self._engine.estimate_tokens(waiting.text)
-            if batch and num_tokens > budget:
+        for key, waiting in self._waiting.items():
+            num_tokens += waiting.num_tokens
+            if members and num_tokens > budget:
                 break
-            batch.append(waiting)
-        for waiting in batch:
-            del self._waiting[waiting]
-        return batch
+            members[key] = waiting
+        for key in members:
+            del self._waiting[key]
+        # Kept by name: the batcher's engine may be swapped before the thread answers.
+        return _Batch(self._engine, members, asyncio.get_running_loop().time())
 
-    async def _score_batch(self, batch: list[_Waiting]) -> None:
+    async def _score_batch(self, batch: _Batch) -> None:
         """Score one batch in the thread and wake its callers; a failure is theirs alone."""
         loop = asyncio.get_running_loop()
-        # Kept by name: the batcher's may be swapped before the thread answers.
-        engine = self._engine
-        started = loop.time()
+        members = list(batch.members.values())
+        self._batch = batch
         try:
-            scores = await loop.run_in_executor(self._thread, engine.score, [waiting.text for waiting in batch])
-            took = loop.time() - started
-            answers = [
-                Served(scored, 1000 * (started - waiting.arrived), 1000 * took)
-                for waiting, scored in zip(batch, scores, strict=True)
-            ]
+            scores = await loop.run_in_executor(self._thread, batch.engine.score, [waiting.text for waiting in members])
+            answers = list(zip(members, scores, strict=True))
         except Exception as error:  # noqa: BLE001  whatever an engine raises, the loop and the other messages go on
-            _fail(batch, engine.checkpoint, error)
+            _fail(members, batch.engine.checkpoint, error)
             return
-        num_tokens = sum(engine.estimate_tokens(waiting.text) for waiting in batch)
-        self._tokens_per_second = num_tokens / max(took, 1e-6)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.future.done():
-                waiting.future.set_result(answer)
+        finally:
+            self._batch = None
+        took = loop.time() - batch.started
+        if batch.engine is self._engine:
+            self._pace.note(batch.num_tokens, took)
+            for waiting, scored in answers:
+                self.cache.keep(waiting.key, scored)
+        for waiting, scored in answers:
+            _wake(waiting, scored, batch.started, took)
 
 
-def _fail(batch: list[_Waiting], checkpoint: str, error: Exception) -> None:
+def _tokens(waiting: dict[bytes, _Waiting]) -> int:
+    """Sum the estimated tokens of texts."""
+    return sum(one.num_tokens for one in waiting.values())
+
+
+def _wake(waiting: _Waiting, scored: Scored, started: float, took: float) -> None:
+    """Tell everyone who waits for a text its score."""
+    for caller, arrived in waiting.callers.items():
+        if not caller.done():
+            caller.set_result(Served(scored, 1000 * max(0.0, started - arrived), 1000 * took))
+
+
+def _fail(members: Sequence[_Waiting], checkpoint: str, error: Exception) -> None:
     """Tell the callers of a batch that it failed, each by an error of its own."""
-    for waiting in batch:
-        if not waiting.future.done():
-            failure = ScoringError(f"checkpoint {checkpoint} failed on a batch of {len(batch)} messages.")
+    for caller in [caller for waiting in members for caller in waiting.callers]:
+        if not caller.done():
+            failure = ScoringError(f"checkpoint {checkpoint} failed on a batch of {len(members)} messages.")
             failure.__cause__ = error
-            waiting.future.set_exception(failure)
+            caller.set_exception(failure)

@@ -212,3 +212,129 @@ async def test_close_scores_what_waits():
     await closing
 
     assert 2 == len(await asyncio.gather(*asked))
+
+
+async def test_a_known_text_is_not_scored_again():
+    """A text that was scored is answered from the cache, at once and as it was answered then."""
+    engine = FakeEngine()
+    batcher = Batcher(engine)
+    first = await batcher.score("hello", _soon())
+    second = await batcher.score("hello", _soon())
+
+    assert [["hello"]] == engine.batches
+    assert (first.scored, 0.0, 0.0) == (second.scored, second.queue_milliseconds, second.score_milliseconds)
+    assert (1, 2, 0.5) == (batcher.cache.num_hits, batcher.cache.num_asked, batcher.cache.hit_rate)
+
+
+async def test_copies_in_flight_are_scored_once():
+    """Copies of a text that is being scored or waits share its score, and take no place of their own."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine, max_waiting=1, cache_size=0)
+    asked = [_ask(batcher, "a")]
+    await _begun(engine)
+    asked += [_ask(batcher, text) for text in ("a", "b", "b", "b", "a")]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    served = await asyncio.gather(*asked)
+
+    assert [["a"], ["b"]] == engine.batches
+    assert {1} == {one.scored.num_tokens for one in served}
+    assert (4, 6) == (batcher.cache.num_hits, batcher.cache.num_asked)
+
+
+async def test_a_copy_that_gives_up_harms_no_other():
+    """Of copies that wait, one that gives up leaves the others their place; with the last of them the place is free."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine, max_waiting=2)
+    first = _ask(batcher, "a")
+    await _begun(engine)
+    copies = [_ask(batcher, text) for text in ("b", "b", "c", "c")]
+    await asyncio.sleep(0)
+    for gone in (copies[0], copies[2], copies[3]):
+        gone.cancel()
+    await asyncio.gather(copies[0], *copies[2:], return_exceptions=True)
+    last = _ask(batcher, "d")
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(first, copies[1], last)
+
+    assert [["a"], ["b", "d"]] == [sorted(batch) for batch in engine.batches]
+
+
+async def test_copies_keep_their_own_deadlines():
+    """A copy whose deadline passes times out alone; the other copy gets the score."""
+    engine = FakeEngine(gate=threading.Event())
+    batcher = Batcher(engine)
+    patient = _ask(batcher, "a")
+    await _begun(engine)
+    with pytest.raises(ScoringTimeout):
+        await batcher.score("a", asyncio.get_running_loop().time() + 0.05)
+    engine.gate.set()
+
+    assert 1 == (await patient).scored.num_tokens
+
+
+async def test_a_swap_forgets_scores():
+    """After a swap known texts are scored anew, and what the old engine ends later is neither kept nor shared."""
+    old, new = FakeEngine("old", gate=threading.Event()), FakeEngine("new")
+    batcher = Batcher(old)
+    asked = [_ask(batcher, "a")]
+    await _begun(old)
+    batcher.swap(new)
+    asked.append(_ask(batcher, "a"))
+    await asyncio.sleep(0)
+    old.gate.set()
+    served = [*await asyncio.gather(*asked), await batcher.score("a", _soon())]
+
+    assert ["old", "new", "new"] == [one.scored.checkpoint for one in served]
+    assert [["a"]] == new.batches
+
+
+async def test_failures_are_not_kept():
+    """A text on which the engine failed is tried again when it comes again."""
+    engine = FakeEngine()
+    batcher = Batcher(engine)
+    for _ in range(2):
+        with pytest.raises(ScoringError):
+            await batcher.score("fail", _soon())
+
+    assert [["fail"], ["fail"]] == engine.batches
+
+
+class Timed(FakeEngine):
+    """An engine that takes ten milliseconds for a token."""
+
+    def score(self, texts):
+        """Take the time."""
+        time.sleep(0.01 * sum(map(len, texts)))
+        return super().score(texts)
+
+
+async def test_what_the_deadline_does_not_allow_is_refused_at_once():
+    """Behind more than the engine can score before its deadline, by its speed so far, a text is refused without waiting."""
+    engine = Timed()
+    batcher = Batcher(engine)
+    await batcher.score("a" * 10, _soon())
+    asked = [_ask(batcher, letter * 10) for letter in "bcd"]
+    await asyncio.sleep(0)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(asyncio.QueueFull):
+        await batcher.score("e" * 10, started + 0.2)
+    refused = asyncio.get_running_loop().time() - started
+    asked.append(_ask(batcher, "f" * 10))
+    await asyncio.gather(*asked)
+
+    assert refused < 0.1
+    assert ["a", "b", "c", "d", "f"] == [text[0] for batch in engine.batches for text in batch]
+
+
+async def test_an_idle_engine_is_always_tried():
+    """An engine that was slow once is tried by every text that finds it idle, so that it may show itself to be fast again."""
+    engine = Timed()
+    batcher = Batcher(engine)
+    await batcher.score("a" * 30, _soon())
+    with pytest.raises(ScoringTimeout):
+        await batcher.score("b" * 30, asyncio.get_running_loop().time() + 0.01)
+
+    await batcher.close()
+    assert [["a" * 30], ["b" * 30]] == engine.batches

@@ -145,7 +145,7 @@ async def test_a_full_queue_is_an_overload():
     message_filter = _filter(engine, max_waiting=1)
     first = asyncio.create_task(message_filter.judge(b"first"))
     assert await asyncio.to_thread(engine.started.wait, 10)
-    others = [asyncio.create_task(message_filter.judge(b"other")) for _ in range(2)]
+    others = [asyncio.create_task(message_filter.judge(other)) for other in (b"second", b"third")]
     done, _pending = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
     engine.gate.set()
     await asyncio.gather(first, *others)
