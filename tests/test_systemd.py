@@ -38,7 +38,7 @@ def directives() -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(params=["", "gpu.conf", "tls.conf"])
+@pytest.fixture(params=["", "gpu.conf", "tls.conf", "fleet.conf"])
 def variant(request, unit) -> Path:
     """The unit alone, and with each of the drop-ins, whose lines count as if they stood at its end."""
     if request.param:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from spamd.config.base import Section
 from spamd.config.doors import SmtpSettings, SpamcSettings
 from spamd.config.sources import DELIMITER, PREFIX, Key
-from spamd.config.values import Device, Folder, Mailbox, Names, OneLine, Probability, Table
+from spamd.config.values import Device, File, Folder, Mailbox, Names, OneLine, Probability, Table, Url
 
 SYSTEM_STATE_DIR = Path("/var/lib/spamd")
 
@@ -41,6 +41,37 @@ class ScoringSettings(Section):
     """Messages that may wait to be scored; more go without a verdict, as `on_failure` says."""
     cache_size: int = Field(default=10_000, ge=0)
     """Scores that are kept, so that copies of a message need not be read again; 0 keeps none."""
+    scorer: Literal["local", "remote"] = "local"
+    """Who scores: `local`, this process, or `remote`, a fleet at `remote_url`, with this process to fall back on."""
+    remote_url: Url = ""
+    """Where the fleet answers: https://host:port, or http://127.0.0.1:port on the same machine."""
+    remote_token_file: File | None = None
+    """File that holds the token which the fleet asks for, of at least 16 characters."""
+    remote_tls_ca: File | None = None
+    """PEM file of the authorities that may have signed the fleet's certificate; unset takes the system's."""
+    remote_timeout_seconds: float = Field(default=5.0, gt=0)
+    """How long the fleet may take for its whole answer; then this process scores."""
+    remote_connections: int = Field(default=4, gt=0, le=64)
+    """Requests to the fleet at once; a batch is divided among them."""
+    remote_pause_seconds: float = Field(default=10.0, gt=0)
+    """How long a fleet that failed is left alone before it is tried again; meanwhile this process scores."""
+
+    @field_validator("remote_url", "remote_token_file")
+    @classmethod
+    def _can_be_asked(cls, value: object, others: ValidationInfo) -> object:
+        """Refuse a fleet without a place or a token."""
+        if not value and others.data.get("scorer") == "remote":
+            raise ValueError(f"must be set where scoring.scorer is 'remote', and not be {str(value or '')!r}.")
+        return value
+
+    @field_validator("remote_timeout_seconds")
+    @classmethod
+    def _leaves_time(cls, value: float, others: ValidationInfo) -> float:
+        """Refuse a wait after which nobody has time left to score here, where the fleet is asked at all."""
+        deadline = others.data.get("deadline_seconds")
+        if others.data.get("scorer") == "remote" and deadline is not None and value >= deadline:
+            raise ValueError(f"{value:g} must be below scoring.deadline_seconds ({deadline:g}), to leave time to score here.")
+        return value
 
 
 class ActionSettings(Section):

@@ -105,6 +105,16 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    """Accept nothing, an https:// address, or an http:// one on this machine: mail and token cross no network in plain text."""
+    match = re.fullmatch(r"(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(/[A-Za-z0-9._~/-]*)?", value)
+    if value and (not match or int(match[3] or 0) > MAX_PORT):
+        raise ValueError(f"{value!r} is no address to ask; write https://host:port, with a path behind it where there is one.")
+    if match and match[1] == "http" and not re.fullmatch(r"localhost|127\.[0-9.]+|\[::1\]", match[2]):
+        raise ValueError(f"{value!r} would carry mail and token over a network in plain text; write https://.")
+    return value.rstrip("/")
+
+
 def _mode(value: str) -> str:
     """Accept permission bits as chmod takes them."""
     if not re.fullmatch(r"0?[0-7]{3}", value):
@@ -137,4 +147,5 @@ Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Table = Annotated[dict[str, Any], NoDecode, BeforeValidator(_table)]
 OneLine = Annotated[str, AfterValidator(_one_line)]
+Url = Annotated[str, AfterValidator(_url)]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]

@@ -1,0 +1,100 @@
+"""`spamd-admin fleet serve`: answer the contract of docs/fleet.md with several replicas, by Ray Serve.
+
+Reads options, hands over to `spamd.fleet.serving` and waits for signals: SIGHUP takes up the promoted checkpoint, SIGTERM and
+SIGINT end it. Ray and torch load when it runs.
+"""
+
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spamd.cli.options import ConfigOption
+from spamd.config import load_settings
+from spamd.errors import SpamdError
+from spamd.service.registry import Registry
+
+if TYPE_CHECKING:
+    from spamd.inference.scored import Scorer
+
+MAX_PORT = 65_535
+
+
+def serve_fleet(
+    *,
+    token_file: Annotated[
+        Path, typer.Option(metavar="FILE", readable=False, help="Holds the token that clients must show; see docs/fleet.md.")
+    ],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where HTTP is answered.")] = "127.0.0.1:8780",
+    replicas: Annotated[int, typer.Option(min=1, max=256, help="Processes, each with a model of its own.")] = 2,
+    gpus: Annotated[float, typer.Option(min=0, max=8, help="GPUs of each replica; 0.5 lets two share one.")] = 0,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", readable=False, help="PEM file of a certificate: answer in TLS.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", readable=False, help="PEM file of its key.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Score for the proxies of other machines that have set scoring.scorer = "remote". Needs pip install 'spamd[fleet]'.
+
+    The checkpoint is the promoted one of this machine, and proxies must have the same. SIGHUP takes up another.
+    """
+    settings = load_settings(config)
+    host, port = _place(listen)
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("--certificate and --key belong together; give both or neither.")
+    from spamd.fleet import serving
+
+    def plan() -> serving.Plan:
+        folder = Registry(settings.state_dir).current()
+        return serving.Plan(
+            partial(load_scorer, config, folder),
+            token_file.absolute(),
+            host,
+            port,
+            replicas,
+            gpus,
+            settings.scoring.max_batch_tokens,
+            settings.scoring.max_waiting_messages,
+            (certificate.absolute(), key.absolute()) if certificate and key else None,
+        )
+
+    with serving.serving(plan()):
+        typer.echo(f"{replicas} replicas answer at {listen}.", err=True)
+        for _ in _wishes():
+            try:
+                serving.deploy(plan())
+            except SpamdError as error:
+                typer.echo(f"error: {error}", err=True)
+
+
+def _wishes() -> Iterator[None]:
+    """Yield whenever SIGHUP comes, until SIGTERM or SIGINT does. Blocked signals would be blocked in Ray's processes too."""
+    came: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: came.put(number))
+    while came.get() == signal.SIGHUP:
+        yield
+
+
+def _place(listen: str) -> tuple[str, int]:
+    """Read where to listen.
+
+    Raises:
+        BadParameter: it is no such place.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= MAX_PORT:
+        raise typer.BadParameter(f"{listen!r} is no place to listen; write host:port or [v6]:port.", param_hint="--listen")
+    return host.strip("[]"), int(port)
+
+
+def load_scorer(config: Path | None, folder: Path) -> "Scorer":
+    """Load a checkpoint in a replica, by the settings of the machine that it runs on."""
+    from spamd.daemon import load_engine, load_heads
+
+    settings = load_settings(config)
+    return load_engine(settings, load_heads(settings), folder)

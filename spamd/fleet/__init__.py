@@ -1,0 +1,1 @@
+"""Scoring for other machines: the contract as an ASGI application, and Ray Serve around it."""
