@@ -59,11 +59,11 @@ def only(label: Label) -> Callable[[Path], Iterator[LabeledMessage]]:
 SOURCES = (
     Source("spamassassin", datasets.folder, finish=4000),
     Source("csdmc2010", datasets.folder, finish=1000),
-    Source("sf_lists", datasets.folder, finish=1000),
-    Source("lists_ham", datasets.folder, most=1500, finish=700),
+    Source("sf_lists", datasets.folder, repeats=2, finish=1000),
+    Source("lists_ham", datasets.folder, most=1200, finish=700),
     Source("newsletters_ham", only(Label.HAM), repeats=5, finish=30),
     Source("ccert_zh_2005", datasets.folder, most=600, finish=200),
-    Source("enron_spam", tables.csv, "enron_spam.csv", most=3000, finish=700),
+    Source("enron_spam", tables.csv, "enron_spam.csv", most=1500, finish=700),
     Source("ling_spam", tables.csv, "ling_spam_bare.csv", most=500, finish=200),
     Source("sms_uci", tables.sms_spam_collection, "SMSSpamCollection", most=500, finish=100),
     Source("sms_tr", tables.csv, "sms_tr.csv", most=300, finish=100),
@@ -76,7 +76,7 @@ HELD_OUT = frozenset(source.name for source in SOURCES if source.is_held_out)
 
 NO_SENDER = 0.35
 """Share of messages whose sender lines are left out, so that the body must be read too."""
-WITH_STRANGER = 0.08
+WITH_STRANGER = 0.15
 """Share of messages to which a ham's words are added, before or behind: they are no excuse for spam."""
 DISGUISED = 0.08
 """Share of messages, of both labels alike, whose letters are disguised or that are quoted."""
@@ -89,7 +89,7 @@ REAL_ENDS = (
 _RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _FIGURES = str.maketrans("aeiostAEIOST", "431057431057")
-_MOST_STRANGE_WORDS = 60
+_MOST_STRANGE_WORDS = 150
 
 
 def read(data: Path, work: Path, seed: int) -> splits.Split:
@@ -156,7 +156,7 @@ def vary(text: str, draw: random.Random, hams: list[str]) -> str:
     if draw.random() < WITH_STRANGER:
         words = draw.choice(hams).partition("\n\n")[2].split()
         start = draw.randrange(max(len(words) - _MOST_STRANGE_WORDS, 1))
-        text = _add(text, " ".join(words[start : start + draw.randint(10, _MOST_STRANGE_WORDS)]), draw)
+        text = _add(text, " ".join(words[start : start + int(10 * (_MOST_STRANGE_WORDS / 10) ** draw.random())]), draw)
     if draw.random() < DISGUISED:
         head, gap, body = text.partition("\n\n")
         text = head + gap + draw.choice((_figures_for_letters, _spaced_letters, _quoted, _in_one_case))(body, draw)

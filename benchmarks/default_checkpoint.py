@@ -12,17 +12,21 @@ Nothing of the validation and test parts is trained on, in any stage. Same seed,
 """
 
 import argparse
+import json
 import random
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import corpora
 import model_card
+import teachers
 import torch
 from joint_training import JointRecipe, Message, train_jointly
+from loose_tokens import LooseTokens
 from safetensors.torch import load_file, save_file
 from token_vectors import token_vectors
 
@@ -32,11 +36,10 @@ from spamd.model.gpt2 import GPT2, INITIAL_DEVIATION, GPT2Config
 from spamd.model.heads import LastToken
 from spamd.model.tokenizer import Tokenizer, train_vocabulary
 from spamd.training import freezing, splits
-from spamd.training.parts import tokenise
+from spamd.training.parts import labels_of, tokenise
 from spamd.training.progress import Lines
 from spamd.training.splits import Example
 from spamd.training.trainer import Recipe, train
-from spamd.verdict import Label
 
 SEED = 123
 VOCABULARY_SIZE = 16_384
@@ -45,7 +48,14 @@ MAX_TOKENS = 256
 """Fine-tuning, judging and serving read this much of each message, head and tail."""
 JOINT_BUDGETS = (96, 128, 128, 256)
 """Joint training reads one of these of each message, drawn: most of the time is spent on its beginning and end."""
-JOINT_TOKENS = 18_000_000
+JOINT_TOKENS = 14_000_000
+JOINT_RATE = 1e-3
+TAUGHT = 0.5
+"""Joint training is told the label this much, and the rest what linear models think that have not seen the message."""
+MOST_ASKED_ABOUT = 2500
+"""Messages of each corpus and label that those models learn from and are asked about, at the most."""
+MERGES_LEFT_OUT = 0.1
+"""Share of byte-pair merges that joint training leaves out in every other message."""
 TUNING_RATE = 2e-4
 BATCH_SIZE = 32
 VOCABULARY_SHARES = {"written_mail": 3.0, "sf_lists": 1.0, "ccert_zh_2005": 0.3, "lists_ham": 0.3, "enron_spam": 0.2}
@@ -60,6 +70,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
     parser.add_argument("--until", choices=("texts", "vocabulary", "joint", "tuning"), default="tuning", help="last stage to run")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, vocabulary and weights; else from nothing")
     parser.add_argument("--tokens", type=int, default=JOINT_TOKENS, help="length of joint training")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the mail of fine-tuning")
     parser.add_argument("--max-ham-lost", type=float, default=0.005, help="share of validation ham that the threshold may lose")
@@ -71,7 +82,7 @@ def main() -> None:
     parts = corpora.read(options.data, options.work, SEED)
     if options.until == "texts":
         return
-    tokenizer = vocabulary(parts.train, options.work)
+    tokenizer = vocabulary(parts.train, options.work, options.start)
     if options.until == "vocabulary":
         return
     classifier = joint(parts.train, tokenizer, options)
@@ -85,8 +96,10 @@ def main() -> None:
         shutil.copytree(folder, DEFAULT_FOLDER)
 
 
-def vocabulary(train_part: Iterable[Example], work: Path) -> Tokenizer:
-    """Stage 2: a byte-level vocabulary, trained on so much of each corpus that none rules it."""
+def vocabulary(train_part: Iterable[Example], work: Path, start: Path | None) -> Tokenizer:
+    """Stage 2: a byte-level vocabulary, trained on so much of each corpus that none rules it; or that of the start."""
+    if start:
+        return Tokenizer.from_file(start / "vocabulary.tiktoken")
     file = work / "vocabulary.tiktoken"
     if not file.exists():
         by_corpus: dict[str, list[str]] = defaultdict(list)
@@ -105,22 +118,46 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
     """Stage 3: joint training of trunk and head, from token vectors on."""
     torch.manual_seed(SEED)
     classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
-    texts = [tokenizer.encode(example.text, MAX_TOKENS).ids for example in train_part]
-    vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
-    with torch.no_grad():
-        classifier.trunk.wte.weight.copy_(vectors)
+    if options.start:
+        classifier.load_state_dict(load_file(options.start / "model.safetensors"))
+    else:
+        texts = [tokenizer.encode(example.text, MAX_TOKENS).ids for example in train_part]
+        vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
+        with torch.no_grad():
+            classifier.trunk.wte.weight.copy_(vectors)
+    targets = _targets(train_part, tokenizer, options.work)
+    cuts = (LooseTokens(tokenizer, 0.0), LooseTokens(tokenizer, MERGES_LEFT_OUT))
 
     def epoch(number: int) -> list[Message]:
         """Vary, cut and tokenise what an epoch sees."""
         draw = random.Random(SEED + number)  # noqa: S311  a seeded draw, not a secret
         return [
-            (tokenizer.encode(example.text, draw.choice(JOINT_BUDGETS)).ids, int(example.label is Label.SPAM))
+            (draw.choice(cuts).encode(example.text, draw.choice(JOINT_BUDGETS)), targets[example.dataset, example.origin])
             for example in corpora.epoch(train_part, SEED, number)
         ]
 
-    recipe = JointRecipe(num_tokens=options.tokens, seed=SEED)
+    recipe = JointRecipe(num_tokens=options.tokens, learning_rate=JOINT_RATE, seed=SEED)
     train_jointly(classifier.to(options.device), epoch, recipe, options.work / "joint.safetensors")
     return classifier
+
+
+def _targets(train_part: Sequence[Example], tokenizer: Tokenizer, work: Path) -> dict[tuple[str, str], float]:
+    """Compute the probability of spam that each message is taught with, by corpus and origin."""
+    file = work / "targets.json"
+    if not file.exists():
+        draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
+        chosen = model_card.capped(train_part, MOST_ASKED_ABOUT)
+        examples = [replace(example, text=corpora.real_ends(example.text, draw)) for example in chosen]
+        doubts = teachers.soft_labels(examples, tokenizer, SEED)
+        taught = TAUGHT * labels_of(examples) + (1.0 - TAUGHT) * doubts
+        rows = [(example.dataset, example.origin, float(target)) for example, target in zip(examples, taught, strict=True)]
+        file.write_text(json.dumps(rows), encoding="utf-8")
+    # Of the few large corpora only so many are asked about; of the others the label is all that is known.
+    labels = {
+        (example.dataset, example.origin): float(target)
+        for example, target in zip(train_part, labels_of(train_part), strict=True)
+    }
+    return labels | {(corpus, origin): target for corpus, origin, target in json.loads(file.read_text(encoding="utf-8"))}
 
 
 def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> None:

@@ -50,6 +50,7 @@ class JointRecipe:
         prefix_share: share of the label's loss that all prefixes bear; the rest is the last token's.
         next_token_weight: of the next-token loss beside the label's.
         next_tokens: positions of a batch at which the next token is asked.
+        strange_tokens: share of the tokens that are replaced by drawn ones before the model reads them.
         weight_decay: on matrices; a tenth of it on the token embedding.
         warm_up: steps.
         seed: of everything drawn.
@@ -62,6 +63,7 @@ class JointRecipe:
     prefix_share: float = 0.5
     next_token_weight: float = 0.2
     next_tokens: int = 512
+    strange_tokens: float = 0.1
     weight_decay: float = 0.1
     warm_up: int = 100
     seed: int = 123
@@ -81,8 +83,8 @@ class Course:
     token_loss: float = 0.0
 
 
-Message = tuple[Sequence[int], int]
-"""Token ids and 1 for spam, 0 for ham."""
+Message = tuple[Sequence[int], float]
+"""Token ids and the probability of spam that is taught: 1 for spam, 0 for ham, or between them where a teacher has doubts."""
 
 
 def train_jointly(classifier: Classifier, epoch: Callable[[int], Sequence[Message]], recipe: JointRecipe, file: Path) -> None:
@@ -160,11 +162,14 @@ def _step(
     """Make one step; return the label's loss at the last token and the next-token loss."""
     device = next(classifier.parameters()).device
     ids, lengths = (tensor.to(device) for tensor in pad([ids for ids, _ in batch], PAD_ID))  # (B, T), (B,)
-    labels = torch.tensor([label for _, label in batch], device=device)  # (B,)
+    spam = torch.tensor([label for _, label in batch], device=device)  # (B,)
+    labels = torch.stack((1.0 - spam, spam), 1)  # (B, 2)
     with computing_in("auto", device):
-        hidden = classifier.trunk(ids)  # (B, T, D)
-        label_loss, last_loss = _label_loss(classifier.head, hidden, lengths, labels, recipe)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + course.num_steps)
+        hidden = classifier.trunk(
+            _with_strangers(ids, recipe.strange_tokens, classifier.trunk.config.vocab_size, generator)
+        )  # (B, T, D)
+        label_loss, last_loss = _label_loss(classifier.head, hidden, lengths, labels, recipe)
         places = _places(lengths, ids.shape[1], recipe.next_tokens, generator)
         token_loss = _next_token_loss(classifier.trunk.wte.weight, hidden, ids, places)
     (label_loss + recipe.next_token_weight * token_loss).backward()  # type: ignore[no-untyped-call]
@@ -176,12 +181,19 @@ def _step(
     return last_loss.item(), token_loss.item()
 
 
+def _with_strangers(ids: Tensor, share: float, vocab_size: int, generator: torch.Generator) -> Tensor:
+    """Put drawn tokens in the place of some, (B, T): no single one may be what a message is known by."""
+    is_strange = torch.rand(ids.shape, generator=generator) < share
+    strangers = torch.randint(vocab_size, ids.shape, generator=generator)
+    return torch.where(is_strange.to(ids.device), strangers.to(ids.device), ids)
+
+
 def _label_loss(head: nn.Module, hidden: Tensor, lengths: Tensor, labels: Tensor, recipe: JointRecipe) -> tuple[Tensor, Tensor]:
     """Ask for the label at the last token and at every one: the joined loss, and that of the last token alone."""
     num_messages, longest, _ = hidden.shape
     linear: nn.Linear = head.linear  # type: ignore[assignment]
     logits = linear(hidden).float()  # (B, T, 2)
-    losses = functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(longest), reduction="none")
+    losses = functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(longest, 0), reduction="none")
     losses = losses.view(num_messages, longest)  # (B, T)
     places = torch.arange(longest, device=hidden.device)
     asked = (places < lengths[:, None]) & (places >= FIRST_ASKED)  # (B, T)

@@ -14,6 +14,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -72,7 +73,7 @@ class Tokenizer:
     """
 
     def __init__(self, content: bytes, origin: str, *, pad_to: int = 0) -> None:
-        ranks = _parse(content, origin)
+        ranks = read_ranks(content, origin)
         self.content = content
         self.pad_to = pad_to
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -143,8 +144,19 @@ def _cut(head: list[int], tail: list[int], num_head: int, num_tail: int) -> list
     return head[:num_head] + tail[max(len(tail) - num_tail, 0) :]
 
 
-def _parse(content: bytes, origin: str) -> dict[bytes, int]:
-    """Read the lines of a `.tiktoken` file; `origin` is for the error alone."""
+def read_ranks(content: bytes, origin: str) -> dict[bytes, int]:
+    """Read the lines of a `.tiktoken` file.
+
+    Args:
+        content: of the file.
+        origin: where it came from, for the error alone.
+
+    Returns:
+        Bytes of a token -> rank, which is its id.
+
+    Raises:
+        CheckpointError: it is no such vocabulary.
+    """
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(content.splitlines(), 1):
         try:
@@ -214,6 +226,17 @@ def _as_bytes(vocabulary: Mapping[str, int]) -> dict[bytes, int]:
     """Map byte-level characters, in which published vocabularies are written, back to the bytes that they stand for."""
     values = _byte_level_values()
     return {bytes(values[character] for character in token): number for token, number in vocabulary.items()}
+
+
+def byte_level(token: bytes) -> str:
+    """Write bytes in the characters that published vocabularies are written in."""
+    return "".join(_byte_level_characters()[value] for value in token)
+
+
+@cache
+def _byte_level_characters() -> dict[int, str]:
+    """GPT-2's alphabet the other way round."""
+    return {value: character for character, value in _byte_level_values().items()}
 
 
 def _byte_level_values() -> dict[str, int]:

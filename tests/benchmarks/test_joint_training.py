@@ -41,6 +41,8 @@ def _trained(file, num_tokens, **settings):
     """Train from the seed on."""
     torch.manual_seed(5)
     classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
+    # One token decides here, and may not be replaced.
+    settings = {"strange_tokens": 0.0} | settings
     recipe = JointRecipe(num_tokens=num_tokens, batch_tokens=256, learning_rate=1e-2, embedding_factor=1.0, warm_up=5, **settings)
     train_jointly(classifier, _epoch, recipe, file)
     return classifier
@@ -55,6 +57,28 @@ def test_what_gives_a_class_away_is_learned(tmp_path):
     right = sum(int(row[1] > row[0]) == label for row, (_, label) in zip(logits, unseen, strict=True))
 
     assert right >= 60
+
+
+def test_a_share_of_the_tokens_is_replaced():
+    """About as many as asked for, with ids of the vocabulary, and the others stay."""
+    ids = torch.full((50, 40), 3)
+    changed = joint_training._with_strangers(ids, 0.25, 64, torch.Generator().manual_seed(1))
+
+    assert 400 <= int((changed != ids).sum()) <= 600
+    assert changed.min() >= 0
+    assert changed.max() < 64
+
+
+def test_doubt_is_taught(tmp_path):
+    """Messages taught as half spam are scored in the middle."""
+    torch.manual_seed(5)
+    classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
+    recipe = JointRecipe(num_tokens=20_000, batch_tokens=256, learning_rate=1e-2, embedding_factor=1.0, warm_up=5)
+    train_jointly(classifier, lambda number: [(ids, 0.5) for ids, _ in _epoch(number)], recipe, tmp_path / "state.safetensors")
+    with torch.no_grad():
+        logits = classifier(*pad([ids for ids, _ in _epoch(10_000)], 0))
+
+    assert logits.softmax(1)[:, 1].sub(0.5).abs().max() < 0.1
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
