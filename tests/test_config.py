@@ -10,6 +10,8 @@ from spamd.config import KEYS, Settings, load_settings, origins
 from spamd.config.sources import variable
 from spamd.errors import ConfigError
 
+REMOTE = "[scoring]\nscorer = 'remote'"
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch, tmp_path):
@@ -188,6 +190,14 @@ def test_wrong_addresses(monkeypatch, address):
         ("[scoring]\nthreshold = 1.0", "input should be less than 1, not 1.0"),
         ("[scoring]\ndeadline_seconds = 300", "(300) and smtp.next_hop_dot_timeout_seconds (300) must together stay below 600"),
         ("[smtp]\nnext_hop_dot_timeout_seconds = 590", "(20) and smtp.next_hop_dot_timeout_seconds (590)"),
+        ("[scoring]\nscorer = 'remote'\nremote_token_file = '/x'", "remote_url: must be set where scoring.scorer is 'remote'"),
+        (f"{REMOTE}\nremote_url = 'https://x'", "remote_token_file: must be set where scoring.scorer is 'remote'"),
+        (f"{REMOTE}\nremote_url = 'https://x'\nremote_token_file = '/x'\nremote_timeout_seconds = 20", "must be below"),
+        ("[scoring]\nremote_url = 'http://192.0.2.1:80'", "would carry mail and token over a network in plain text"),
+        ("[scoring]\nremote_url = 'http://127.0.0.1.example.org'", "would carry mail and token over a network in plain text"),
+        ("[scoring]\nremote_url = 'https://user:secret@x'", "is no address to ask"),
+        ("[scoring]\nremote_url = 'https://x:70000'", "is no address to ask"),
+        ("[scoring]\nremote_url = 'ftp://x'", "is no address to ask"),
         ("[actions]\nquarantine_score = 0.9", "0.9 has no effect without actions.quarantine_recipient"),
         ("[actions]\nquarantine_recipient = '<a@b>'", "'<a@b>' is no mail address"),
         (
@@ -208,6 +218,16 @@ def test_rules(write, text, reason):
 
     assert fault.startswith((f"{file}: ", "default: ")), fault
     assert reason in fault
+
+
+@pytest.mark.parametrize(
+    "url", ["https://scores.example.org", "https://[2001:db8::1]:8780/spam", "http://localhost:1", "http://[::1]:1"]
+)
+def test_a_fleet_stands(write, url):
+    """A fleet is named by its address: in TLS anywhere, in plain text on this machine; a slash at the end does not matter."""
+    settings = load_settings(write(f"{REMOTE}\nremote_url = '{url}/'\nremote_token_file = '/etc/spamd/token'\n"))
+
+    assert (url, Path("/etc/spamd/token")) == (settings.scoring.remote_url, settings.scoring.remote_token_file)
 
 
 def test_a_quarantine_with_both_settings_stands(write):

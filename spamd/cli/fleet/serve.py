@@ -5,7 +5,6 @@ SIGINT end it. Ray and torch load when it runs.
 """
 
 import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -62,22 +61,23 @@ def serve_fleet(
             (certificate.absolute(), key.absolute()) if certificate and key else None,
         )
 
+    signals: SimpleQueue[int] = SimpleQueue()
+    # Whoever promotes a checkpoint while replicas load must not kill us. Ray takes the other signals until it has started.
+    _heed(signals, signal.SIGHUP)
     with serving.serving(plan()):
+        _heed(signals, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
         typer.echo(f"{replicas} replicas answer at {listen}.", err=True)
-        for _ in _wishes():
+        while signals.get() == signal.SIGHUP:
             try:
                 serving.deploy(plan())
             except SpamdError as error:
                 typer.echo(f"error: {error}", err=True)
 
 
-def _wishes() -> Iterator[None]:
-    """Yield whenever SIGHUP comes, until SIGTERM or SIGINT does. Blocked signals would be blocked in Ray's processes too."""
-    came: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: came.put(number))
-    while came.get() == signal.SIGHUP:
-        yield
+def _heed(signals: "SimpleQueue[int]", *numbers: int) -> None:
+    """Put signals into a queue. To block them and wait would block them in Ray's processes too."""
+    for number in numbers:
+        signal.signal(number, lambda number, _: signals.put(number))
 
 
 def _place(listen: str) -> tuple[str, int]:

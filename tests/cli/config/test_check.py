@@ -93,3 +93,21 @@ def test_a_tls_address_that_is_the_next_hop(spamd_admin, tmp_path):
 
     assert 78 == ran.code
     assert "mail would circle" in ran.err
+
+
+def test_a_fleets_token_is_looked_at(spamd_admin, tmp_path):
+    """A token that the daemon could not use is a fault, one that it can is ok, and neither is printed."""
+    token, file = tmp_path / "token", tmp_path / "spamd.toml"
+    token.write_text("too-short")
+    token.chmod(0o600)
+    file.write_text(f'[scoring]\nscorer = "remote"\nremote_url = "http://127.0.0.1:1"\nremote_token_file = "{token}"\n')
+    faulty = spamd_admin("config", "check", "--config", file)
+    token.write_text("0123456789abcdef")
+    sound = spamd_admin("config", "check", "--config", file)
+    shown = spamd_admin("config", "show", "--config", file)
+
+    assert (78, 0) == (faulty.code, sound.code)
+    assert faulty.err.startswith(f"error: scoring.remote_token_file: {token} must hold one word")
+    assert "too-short" not in faulty.err
+    assert f'remote_token_file = "{token}"' in shown.out
+    assert "0123456789abcdef" not in shown.out
