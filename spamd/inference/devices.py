@@ -3,7 +3,10 @@
 Reads what the operating system allows this process; changes nothing but torch's number of threads. Called by `engine`.
 """
 
+import functools
 import os
+import threading
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import torch
@@ -48,6 +51,25 @@ def set_threads(threads: int) -> int:
     """
     torch.set_num_threads(threads or usable_cpus())
     return torch.get_num_threads()
+
+
+@functools.cache
+def workers(num_threads: int) -> ThreadPool:
+    """Return threads that compute with one thread each, the same for everyone who asks for as many."""
+    before = torch.get_num_threads()
+    ready = threading.Barrier(num_threads + 1)
+
+    def prepare() -> None:
+        """Compute with one thread here; a thread that has not computed yet would later take over the process's number."""
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPool(num_threads, initializer=prepare)
+    ready.wait()
+    # Threads that start later take over what was set last, in whichever thread.
+    torch.set_num_threads(before)
+    return pool
 
 
 def usable_cpus(*, cgroup_root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> int:

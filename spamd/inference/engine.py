@@ -7,12 +7,12 @@ that little is padded, and keeps each batch within a token budget. Knows nothing
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 
 from spamd.errors import CheckpointError, ScoringError
-from spamd.inference.devices import choose_device, set_threads
+from spamd.inference.devices import choose_device, set_threads, workers
 from spamd.inference.scored import Scored
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
@@ -113,12 +113,13 @@ class Engine:
         return len(self._tokenizer.decode(ids).strip("\N{REPLACEMENT CHARACTER}"))
 
     def warm_up(self) -> None:
-        """Score a short and a long text.
+        """Score a text alone, and a short and a long one together: each is computed in its own way.
 
         Raises:
             CheckpointError: what came out is no score.
         """
         try:
+            self.score(["warm"])
             self.score(["warm", "up " * self.card.max_tokens])
         except ScoringError as error:
             raise CheckpointError(str(error)) from None
@@ -145,9 +146,11 @@ class Engine:
             for probability, one in zip(probabilities, encoded, strict=True)
         ]
 
-    @torch.inference_mode()
     def logits(self, sequences: Sequence[list[int]]) -> torch.Tensor:
         """Compute what the head says about token sequences, in batches of similar length.
+
+        On a CPU each of several batches has a thread of its own: that has no step at which all wait for the slowest, as there is
+        after every layer where several threads share one batch. A lone sequence is shared.
 
         Args:
             sequences: ids of each, N in all, none empty.
@@ -156,10 +159,23 @@ class Engine:
             Class logits, (N, C) float32 on the CPU, in the same order.
         """
         found = torch.empty(len(sequences), len(self.card.class_names))
-        for batch in budgeted([len(sequence) for sequence in sequences], self._max_batch_tokens):
-            ids, lengths = pad([sequences[index] for index in batch], self._tokenizer.end_of_text)
-            found[batch] = self._classifier(ids.to(self.device), lengths.to(self.device)).cpu()
+        lengths = [len(sequence) for sequence in sequences]
+        num_threads = torch.get_num_threads() if self.device.type == "cpu" and len(sequences) > 1 else 1
+        budget = min(self._max_batch_tokens, max(1, math.ceil(sum(lengths) / num_threads)))
+        batches = list(budgeted(lengths, budget))
+        # The longest come first, so that at the end no thread is left alone with one of them.
+        compute = map if num_threads == 1 else workers(num_threads).imap
+        for batch, rows in zip(
+            reversed(batches), compute(self._forward, ([sequences[i] for i in batch] for batch in reversed(batches))), strict=True
+        ):
+            found[batch] = rows
         return found
+
+    @torch.inference_mode()
+    def _forward(self, sequences: Sequence[list[int]]) -> torch.Tensor:
+        """Compute one batch: class logits, (B, C) float32 on the CPU."""
+        ids, lengths = pad(sequences, self._tokenizer.end_of_text)
+        return cast("torch.Tensor", self._classifier(ids.to(self.device), lengths.to(self.device)).cpu())
 
 
 def budgeted(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:

@@ -6,10 +6,10 @@ fast; on others it is emulated and slow. Weights, sums, norms, the head and the 
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 
+from spamd.model.precision import uses_bfloat16
 from spamd.training.recipe import Precision
 
 
@@ -24,12 +24,3 @@ def computing_in(precision: Precision, device: torch.device) -> AbstractContextM
         return nullcontext()
     # Without the cache: it would hold on to the weights of the first step.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-
-
-def uses_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch do not tell what the CPU can do.
-    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(features.get("avx512_bf16", False))

@@ -1,12 +1,13 @@
 """The choice of device and of the number of threads."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from spamd.errors import ConfigError
-from spamd.inference.devices import choose_device, set_threads, usable_cpus
+from spamd.inference.devices import choose_device, set_threads, usable_cpus, workers
 
 
 def test_auto_takes_what_there_is():
@@ -33,6 +34,22 @@ def test_threads_are_set():
         assert 1 == set_threads(1)
     finally:
         torch.set_num_threads(before)
+
+
+def test_workers_compute_with_one_thread_each():
+    """Each worker computes with one thread, and nobody else's number changes, be it in a thread that starts later."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        numbers = workers(2).map(lambda _: torch.get_num_threads(), range(8), chunksize=1)
+        with ThreadPoolExecutor(1) as later:
+            others = [torch.get_num_threads(), later.submit(torch.get_num_threads).result()]
+    finally:
+        torch.set_num_threads(before)
+
+    assert {1} == set(numbers)
+    assert [2, 2] == others
+    assert workers(2) is workers(2)
 
 
 @pytest.fixture

@@ -50,6 +50,16 @@ def test_small_batches_score_alike(tiny_checkpoint, engine):
     assert expected == [scored.score for scored in careful.score(texts)]
 
 
+@pytest.mark.parametrize("num_texts", [1, 2, 5])
+def test_threads_of_their_own_score_alike(tiny_checkpoint, engine, num_texts):
+    """Batches that are computed at once, a thread each, give the scores that one thread gives, in order."""
+    texts = ["a" * length for length in (50, 3, 90, 1, 20)][:num_texts]
+    expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
+    shared = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=2)
+
+    assert expected == [scored.score for scored in shared.score(texts)]
+
+
 def test_an_empty_text_has_a_score(engine):
     """A message without any text is scored like any other, and so is none at all."""
     assert 0.0 < engine.score([""])[0].score < 1.0
