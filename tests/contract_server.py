@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
 from typing import Self
 
 from spamd.fleet.app import ScoreApp
@@ -41,6 +42,7 @@ class ContractServer:
         self._loop = asyncio.new_event_loop()
         self._engine, self._token, self._max_waiting = engine, token, max_waiting
         self._open: list[socket.socket] = []
+        self._pending: set[Future] = set()
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -52,7 +54,7 @@ class ContractServer:
                 super().setup()
 
             def handle(self) -> None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, CancelledError):
                     super().handle()
 
             def finish(self) -> None:
@@ -104,17 +106,32 @@ class ContractServer:
         for connection in self._open:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for answer in list(self._pending):
+            answer.cancel()
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             thread.join(10)
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
     def _serve(self, method, path, headers, body):
         """Ask the application; returns status, headers and body."""
         fields = [(name.lower().encode(), value.encode()) for name, value in headers]
         scope = {"type": "http", "method": method, "path": path, "headers": fields}
-        return asyncio.run_coroutine_threadsafe(asked(self._app, scope, [body]), self._loop).result(30)
+        answer = asyncio.run_coroutine_threadsafe(asked(self._app, scope, [body]), self._loop)
+        self._pending.add(answer)
+        try:
+            return answer.result(30)
+        finally:
+            self._pending.discard(answer)
+
+
+async def _cancel_all():
+    """End whatever runs in this loop."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def asked(app, scope, chunks):
