@@ -18,6 +18,7 @@ from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
 from spamd.model.classifier import pad, scores
+from spamd.model.int8 import for_scoring
 
 CHARACTERS_PER_TOKEN = 3
 """What `estimate_tokens` reckons with; text in Latin letters has more, so that batches rather stay below their budget."""
@@ -40,7 +41,7 @@ class Engine:
         self.card: CheckpointCard = checkpoint.card
         self.device = device
         self._tokenizer = checkpoint.tokenizer
-        self._classifier = checkpoint.classifier.to(device).eval()
+        self._classifier = for_scoring(checkpoint, device)
         self._max_batch_tokens = min(max_batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else max_batch_tokens
 
     @classmethod

@@ -79,6 +79,7 @@ class CheckpointCard(_Part):
         pad_to: tokens that every message is filled up to with `<|endoftext|>`, which the model then reads like text; 0 for
             none, as it should be: the reference recipe does it, and its verdicts depend on it.
         lora: the adapters, or None where there are none; loading joins them with the weights.
+        arithmetic: how a CPU computes it: `float`, or `int8`, whole numbers made of the stored weights.
         splitting: name of the pattern that splits text before it is tokenised.
         vocabulary_sha256: of `vocabulary.tiktoken`.
         weights_sha256: of `model.safetensors`.
@@ -103,6 +104,7 @@ class CheckpointCard(_Part):
     max_tokens: int = Field(gt=0)
     pad_to: int = Field(default=0, ge=0)
     lora: LoraNote | None = None
+    arithmetic: Literal["float", "int8"] = "float"
     splitting: Literal["gpt2"] = SPLITTING
     vocabulary_sha256: str = ""
     weights_sha256: str = ""

@@ -13,6 +13,7 @@ import torch
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import CheckpointCard, load_checkpoint
+from spamd.model.int8 import for_scoring
 from spamd.training import metrics, splits
 from spamd.training.calibration import probabilities
 from spamd.training.gate import Judged
@@ -96,7 +97,7 @@ def ask(
     card = checkpoint.card
     part = tokenise(examples, checkpoint.tokenizer, card.max_tokens)
     display.begin(f"Held-out mail, checkpoint {card.id}", len(examples))
-    return card, margins(checkpoint.classifier.to(device), part, display)
+    return card, margins(for_scoring(checkpoint, device), part, display)
 
 
 def lineage(card: CheckpointCard) -> list[dict[str, Any]]:
