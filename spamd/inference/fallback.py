@@ -41,8 +41,8 @@ class Fleet:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many texts each side has scored."""
-        return dict(self._counts)
+        """How many texts each side has scored, and how many requests were made again."""
+        return self._counts | {"repeated": self.remote.num_repeated}
 
     def count(self, *, remote: int, local: int) -> None:
         """Add to the counts."""

@@ -67,6 +67,11 @@ class RemoteScorer:
         timeout_seconds: time for a whole answer, a second attempt included.
         tls_ca: authorities that may have signed its certificate; None takes the system's.
 
+    Attributes:
+        url: as given.
+        timeout_seconds: as given.
+        num_repeated: attempts that were made because the one before broke.
+
     Raises:
         ConfigError: `tls_ca` cannot be used.
     """
@@ -75,6 +80,8 @@ class RemoteScorer:
         parts = urlsplit(url)
         self.url = url
         self.timeout_seconds = timeout_seconds
+        self.num_repeated = 0
+        self._lock = threading.Lock()
         self._host, self._port = parts.hostname or "", parts.port
         self._context = _context(tls_ca) if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/") + PATH
@@ -112,6 +119,8 @@ class RemoteScorer:
                 if not failure.is_broken or not num_left:
                     raise
             connection = None
+            with self._lock:
+                self.num_repeated += 1
         try:
             return decode_answer(body, checkpoint=checkpoint, threshold=threshold, num_texts=len(texts))
         except ValueError as error:

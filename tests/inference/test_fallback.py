@@ -51,7 +51,7 @@ def test_the_fleet_scores_in_order(fleet_at):
 
     assert [3, 1, 6, 2, 0] == [one.num_tokens for one in scored]
     assert ([], 2) == (local.batches, server.requests)
-    assert {"remote": 5, "local": 0} == fleet.counts
+    assert {"remote": 5, "local": 0, "repeated": 0} == fleet.counts
     assert ("one", 0.9, 3) == (scorer.checkpoint, scorer.threshold, scorer.estimate_tokens("abc"))
 
 
@@ -60,7 +60,7 @@ def test_what_the_fleet_does_not_score_is_scored_here(fleet_at):
     fleet = fleet_at("http://127.0.0.1:1")
 
     class Half:
-        url, timeout_seconds = "", 1.0
+        url, timeout_seconds, num_repeated = "", 1.0, 0
 
         def score(self, texts, checkpoint, _threshold, _deadline):
             if "bad" in texts:
@@ -75,7 +75,7 @@ def test_what_the_fleet_does_not_score_is_scored_here(fleet_at):
 
     assert [REMOTE, LOCAL] == _scores(FallbackScorer(local, fleet), "good", "bad")
     assert [["bad"]] == local.batches
-    assert {"remote": 1, "local": 1} == fleet.counts
+    assert {"remote": 1, "local": 1, "repeated": 0} == fleet.counts
     assert fleet.breaker.is_closed
 
 

@@ -68,10 +68,13 @@ def test_a_broken_request_is_made_once_more():
     with Peer(answer) as peer:
         client = _client(peer.url)
         scores = [client.score(["a"], "one", 0.9)[0].score for _ in range(2)]
+        num_repeated = client.num_repeated
         failure = _fails(peer.url)
         client.close()
 
     assert [0.5, 0.5] == scores
+    # The end of the kept connection may have been seen before it was used.
+    assert num_repeated in {2, 3}
     assert "the connection broke: RemoteDisconnected." == str(failure)
     assert (6, []) == (peer.connections, answers)
 
