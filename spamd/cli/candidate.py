@@ -172,6 +172,7 @@ def _plan(settings: Settings, plugins: "Plugins", wishes: Wishes, start: "Start"
         pad=wishes.pad,
         is_weighted=wishes.is_weighted,
         spam_share=wishes.spam_share,
+        long_mail=settings.model.long_mail,
     )
 
 

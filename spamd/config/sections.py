@@ -110,7 +110,9 @@ class ModelSettings(Section):
     head_options: Table = Field(default_factory=dict)
     """Options of the head, as it documents them."""
     max_tokens: int = Field(default=512, ge=8, le=1024)
-    """Tokens of a message that the model reads; the middle of longer ones is left out."""
+    """Tokens of a message that the model reads at once."""
+    long_mail: Literal["head-tail", "windows"] = "head-tail"
+    """What is read of longer ones: `head-tail` leaves the middle out, `windows` reads up to four times `max_tokens`."""
 
 
 class TrainingSettings(Section):

@@ -19,6 +19,7 @@ from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
 from spamd.model.classifier import pad, scores
 from spamd.model.int8 import for_scoring
+from spamd.model.windows import budget, split
 
 CHARACTERS_PER_TOKEN = 3
 """What `estimate_tokens` reckons with; text in Latin letters has more, so that batches rather stay below their budget."""
@@ -41,6 +42,7 @@ class Engine:
         self.card: CheckpointCard = checkpoint.card
         self.device = device
         self._tokenizer = checkpoint.tokenizer
+        self._budget = budget(self.card.max_tokens, self.card.long_mail)
         self._classifier = for_scoring(checkpoint, device)
         self._max_batch_tokens = min(max_batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else max_batch_tokens
 
@@ -91,7 +93,7 @@ class Engine:
 
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens a text will take."""
-        return min(self.card.max_tokens, len(text) // CHARACTERS_PER_TOKEN + 1)
+        return min(self._budget, len(text) // CHARACTERS_PER_TOKEN + 1)
 
     def extent(self, text: str) -> tuple[int, int]:
         """Tell how much of a text the model reads.
@@ -102,12 +104,11 @@ class Engine:
         Returns:
             Characters from the beginning and characters at the end; all and 0 where the text fits the budget.
         """
-        budget = self.card.max_tokens
-        encoded = self._tokenizer.encode(text, budget)
+        encoded = self._tokenizer.encode(text, self._budget)
         if not encoded.is_truncated:
             return len(text), 0
-        num_tail = budget // 4
-        return self._num_characters(encoded.ids[: budget - num_tail]), self._num_characters(encoded.ids[budget - num_tail :])
+        num_head = self._budget - self._budget // 4
+        return self._num_characters(encoded.ids[:num_head]), self._num_characters(encoded.ids[num_head:])
 
     def _num_characters(self, ids: Sequence[int]) -> int:
         """Count the whole characters that ids stand for; of one that the budget cuts in two no part counts."""
@@ -137,8 +138,10 @@ class Engine:
         Raises:
             ScoringError: the model computed something that is not a probability.
         """
-        encoded = [self._tokenizer.encode(text, self.card.max_tokens) for text in texts]
-        probabilities: list[float] = scores(self.logits([one.ids for one in encoded]), self.card.temperature).tolist()
+        encoded = [self._tokenizer.encode(text, self._budget) for text in texts]
+        windows = [split(one.ids, self.card.max_tokens) for one in encoded]
+        parts = self.logits([window for found in windows for window in found]).split([len(found) for found in windows])
+        probabilities = [float(scores(part.mean(0, keepdim=True), self.card.temperature)) for part in parts]
         # A broken weight makes NaN, which is below any threshold: it must not pass for ham.
         if not all(math.isfinite(probability) for probability in probabilities):
             raise ScoringError(f"checkpoint {self.checkpoint} computed a score that is not a number; its weights are damaged.")
@@ -162,8 +165,8 @@ class Engine:
         found = torch.empty(len(sequences), len(self.card.class_names))
         lengths = [len(sequence) for sequence in sequences]
         num_threads = torch.get_num_threads() if self.device.type == "cpu" and len(sequences) > 1 else 1
-        budget = min(self._max_batch_tokens, max(1, math.ceil(sum(lengths) / num_threads)))
-        batches = list(budgeted(lengths, budget))
+        share = max(1, math.ceil(sum(lengths) / num_threads))
+        batches = list(budgeted(lengths, min(self._max_batch_tokens, share)))
         # The longest come first, so that at the end no thread is left alone with one of them.
         compute = map if num_threads == 1 else workers(num_threads).imap
         for batch, rows in zip(

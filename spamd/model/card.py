@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spamd import __version__
 from spamd.model.gpt2 import GPT2Config
 from spamd.model.tokenizer import SPLITTING
+from spamd.model.windows import LongMail
 
 FORMAT: Final = 1
 """Version of the folder's layout and of these fields; another one is refused."""
@@ -75,10 +76,11 @@ class CheckpointCard(_Part):
         head: which head, and whose.
         class_names: of the logits, in order.
         text_version: of the text that it was trained on; another text is refused.
-        max_tokens: length budget of one message.
+        max_tokens: length budget of one message, or of one window of it.
         pad_to: tokens that every message is filled up to with `<|endoftext|>`, which the model then reads like text; 0 for
             none, as it should be: the reference recipe does it, and its verdicts depend on it.
         lora: the adapters, or None where there are none; loading joins them with the weights.
+        long_mail: what is read of longer messages; temperature and threshold hold for this way alone.
         arithmetic: how a CPU computes it: `float`, or `int8`, whole numbers made of the stored weights.
         splitting: name of the pattern that splits text before it is tokenised.
         vocabulary_sha256: of `vocabulary.tiktoken`.
@@ -104,6 +106,7 @@ class CheckpointCard(_Part):
     max_tokens: int = Field(gt=0)
     pad_to: int = Field(default=0, ge=0)
     lora: LoraNote | None = None
+    long_mail: LongMail = "head-tail"
     arithmetic: Literal["float", "int8"] = "float"
     splitting: Literal["gpt2"] = SPLITTING
     vocabulary_sha256: str = ""

@@ -18,7 +18,7 @@ from spamd.training import metrics, splits
 from spamd.training.calibration import probabilities
 from spamd.training.gate import Judged
 from spamd.training.metrics import Numbers
-from spamd.training.parts import labels_of, margins, tokenise
+from spamd.training.parts import labels_of, margins_of_all
 from spamd.training.progress import Display
 from spamd.training.splits import Example
 
@@ -95,9 +95,12 @@ def ask(
     """
     checkpoint = load_checkpoint(folder, heads, text_version=TEXT_VERSION, weights_dir=weights_dir)
     card = checkpoint.card
-    part = tokenise(examples, checkpoint.tokenizer, card.max_tokens)
     display.begin(f"Held-out mail, checkpoint {card.id}", len(examples))
-    return card, margins(for_scoring(checkpoint, device), part, display)
+    classifier = for_scoring(checkpoint, device)
+    found = margins_of_all(
+        classifier, examples, checkpoint.tokenizer, max_tokens=card.max_tokens, long_mail=card.long_mail, display=display
+    )
+    return card, found
 
 
 def lineage(card: CheckpointCard) -> list[dict[str, Any]]:

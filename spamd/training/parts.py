@@ -19,6 +19,7 @@ import torch
 
 from spamd.model.classifier import SPAM, Classifier, pad
 from spamd.model.tokenizer import Tokenizer
+from spamd.model.windows import LongMail, budget, split
 from spamd.training.batches import by_length
 from spamd.training.progress import SILENT, Display
 from spamd.training.splits import Example
@@ -165,6 +166,45 @@ def margins(classifier: Classifier, part: Part, display: Display = SILENT) -> np
         found[batch] = (logits[:, SPAM] - logits[:, 1 - SPAM]).cpu().numpy()
         display.advance(len(batch))
     return found
+
+
+def margins_of_all(
+    classifier: Classifier,
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    *,
+    max_tokens: int,
+    long_mail: LongMail,
+    display: Display = SILENT,
+    folder: Path | None = None,
+) -> npt.NDArray[Any]:
+    """Score messages as the daemon does, windows and all.
+
+    Args:
+        classifier: on any device; left evaluating.
+        examples: the messages.
+        tokenizer: vocabulary of the model.
+        max_tokens: budget of one message, or of one window of it.
+        long_mail: what is read of longer messages.
+        display: told of each message done, or of each window.
+        folder: where ids lie that may be more than memory holds; None keeps them in memory.
+
+    Returns:
+        Logit of spam minus logit of the other class, averaged over the windows, (N,) float64.
+    """
+    whole = tokenise(examples, tokenizer, budget(max_tokens, long_mail), folder=folder)
+    counts: list[int] = []
+
+    def windows() -> Iterator[list[int]]:
+        for ids in whole.sequences:
+            found = split(ids, max_tokens)
+            counts.append(len(found))
+            yield from found
+
+    sequences = Sequences(windows(), folder)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    found = margins(classifier, Part(sequences, whole.labels[owners], whole.pad_id), display)
+    return np.bincount(owners, weights=found, minlength=len(counts)) / np.maximum(counts, 1)
 
 
 def accuracy(classifier: Classifier, part: Part) -> float:

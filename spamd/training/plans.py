@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from spamd.errors import TrainingError
+from spamd.model.windows import LongMail
 from spamd.training.gathering import Mail
 from spamd.training.parts import Part
 from spamd.training.recipe import Recipe
@@ -30,6 +31,7 @@ class Plan:
             or so many tokens; 0 for nothing, the default.
         is_weighted: whether each label weighs the same in the loss, however many messages bear it.
         spam_share: share of spam that scores should expect; None for that of the training mail.
+        long_mail: what the candidate will read of longer messages; it is trained on head and tail, and calibrated in this way.
     """
 
     recipe: Recipe
@@ -39,6 +41,7 @@ class Plan:
     pad: int | Literal["longest"] = 0
     is_weighted: bool = False
     spam_share: float | None = None
+    long_mail: LongMail = "head-tail"
 
 
 def choose_max_tokens(wanted: int | None, usual: int, start: Start, option: str = "--max-tokens") -> int:

@@ -10,6 +10,7 @@ the mail the card names only kinds of datasets, the last parts of their paths, a
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from spamd.training.calibration import OperatingPoint
 from spamd.training.gathering import Mail
 from spamd.training.judging import Answer, find_overlap, lineage
 from spamd.training.metrics import Numbers
-from spamd.training.parts import margins, tokenise
+from spamd.training.parts import margins_of_all, tokenise
 from spamd.training.plans import Plan, choose_max_tokens, fit_to_mail, fit_to_part, shift_to
 from spamd.training.progress import Display
 from spamd.training.starts import Start
@@ -120,14 +121,16 @@ def retrain(
         return None
 
     display.begin("Choosing temperature and threshold", len(validation.sequences))
-    found = margins(classifier, validation, display)
+    read = partial(margins_of_all, classifier, tokenizer=start.tokenizer, max_tokens=plan.max_tokens, long_mail=plan.long_mail)
+    found = read(mail.parts.validation, display=display, folder=work_dir)
     # Judged by mail in which spam has its own share.
     temperature = calibration.fit_temperature(validation.labels, found + shift_to(validation, plan, train_part))
     scores = calibration.probabilities(found, temperature)
     point = calibration.choose_threshold(validation.labels, scores, plan.max_ham_lost)
 
     display.begin("Held-out mail, the candidate", len(test.sequences))
-    judged = gate.Judged(calibration.probabilities(margins(classifier, test, display), temperature), point.threshold)
+    margins = read(mail.parts.test, display=display, folder=work_dir)
+    judged = gate.Judged(calibration.probabilities(margins, temperature), point.threshold)
     candidate = Answer(judged, metrics.measure(test.labels, judged.scores, point.threshold, seed=seed))
 
     card = _make_card(start, mail, plan, training, temperature=temperature, point=point, figures=candidate.figures)
@@ -173,6 +176,7 @@ def _make_card(
         text_version=TEXT_VERSION,
         max_tokens=plan.max_tokens,
         pad_to=start.tokenizer.pad_to,
+        long_mail=plan.long_mail,
         lora=start.lora,
         temperature=temperature,
         threshold=point.threshold,

@@ -60,6 +60,33 @@ def test_threads_of_their_own_score_alike(tiny_checkpoint, engine, num_texts):
     assert expected == [scored.score for scored in shared.score(texts)]
 
 
+@pytest.fixture
+def windowed(tiny_checkpoint, tmp_path):
+    """The engine of a checkpoint that reads windows."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "windowed")
+    card = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps(card | {"long_mail": "windows"}))
+    return Engine.load(folder, HEADS, device="cpu", threads=1)
+
+
+def test_windows_of_long_mail_are_pooled(windowed, engine):
+    """A long text gets the score of the mean of its windows' logits, a short one its own; what is read is counted."""
+    long = "a" * 128 + "b" * 128
+    with torch.inference_mode():
+        logits = engine.logits([list(b"a" * 128), list(b"b" * 128)]).double()
+    short, scored, longest = windowed.score(["hello", long, "c" * 1000])
+
+    assert pytest.approx(logits.mean(0).softmax(-1)[1].item(), abs=1e-6) == scored.score
+    assert pytest.approx(engine.score(["hello"])[0].score, abs=1e-6) == short.score
+    assert [(5, False), (256, False), (512, True)] == [(one.num_tokens, one.is_truncated) for one in (short, scored, longest)]
+
+
+def test_the_extent_of_windows(windowed, engine):
+    """Explanations are told that windows read more of a text than head and tail."""
+    assert [(384, 128), (96, 32)] == [one.extent("x" * 1000) for one in (windowed, engine)]
+    assert [(200, 0), (96, 32)] == [one.extent("x" * 200) for one in (windowed, engine)]
+
+
 def test_an_empty_text_has_a_score(engine):
     """A message without any text is scored like any other, and so is none at all."""
     assert 0.0 < engine.score([""])[0].score < 1.0

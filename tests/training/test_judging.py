@@ -1,5 +1,7 @@
 """A checkpoint answers held-out mail as the daemon would, and what it may have learnt of it is found."""
 
+import json
+
 import pytest
 import torch
 from teaching import HEADS, lesson
@@ -26,8 +28,11 @@ def card(tiny_checkpoint):
     return make
 
 
-def test_scores_are_those_of_the_daemon(tiny_checkpoint):
-    """The very numbers that the engine computes are judged."""
+@pytest.mark.parametrize("changed", [{}, {"max_tokens": 16}, {"max_tokens": 16, "long_mail": "windows"}])
+def test_scores_are_those_of_the_daemon(tiny_checkpoint, changed):
+    """The very numbers that the engine computes are judged, whatever the card says of long mail."""
+    card_file = tiny_checkpoint / "checkpoint.json"
+    card_file.write_text(json.dumps(json.loads(card_file.read_text()) | changed))
     examples = lesson(20)
     card, answer = answer_of(
         tiny_checkpoint, HEADS, examples, weights_dir=None, device=torch.device("cpu"), seed=1, display=SILENT

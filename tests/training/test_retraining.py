@@ -1,5 +1,7 @@
 """A whole retraining stores one checkpoint whose card is true, or nothing at all."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from teaching import HEADS, write_folder
@@ -53,6 +55,17 @@ def test_the_stored_checkpoint_gives_the_figures_on_its_card(start, mail, tmp_pa
     assert outcome.candidate.figures == answer.figures
     assert card.metrics == outcome.candidate.figures.as_json()
     assert outcome.folder.name == card.id
+
+
+def test_windows_are_calibrated_after_pooling(start, mail, tmp_path):
+    """A candidate that reads windows says so on its card, and its figures are those that windows give once it is stored."""
+    plan = replace(_plan(), max_tokens=8, long_mail="windows")
+    places = {"checkpoints_dir": tmp_path / "stored", "weights_dir": tmp_path / "weights"}
+    outcome = retrain(start, mail, plan, current=None, device=CPU, display=SILENT, **places)
+    card, answer = answer_of(outcome.folder, HEADS, mail.parts.test, weights_dir=None, device=CPU, seed=3, display=SILENT)
+
+    assert ("windows", 8) == (card.long_mail, card.max_tokens)
+    assert outcome.candidate.judged.scores.tolist() == pytest.approx(answer.judged.scores.tolist(), abs=1e-6)
 
 
 def test_without_a_current_checkpoint_there_is_no_decision(start, mail, tmp_path):

@@ -1,0 +1,34 @@
+"""Mail that is longer than the model reads: head and tail, or windows whose answers are pooled.
+
+With `head-tail` the model reads the first three quarters of its budget from the beginning and the last quarter from the end. With
+`windows` it reads up to four budgets of text, one after another, and what it says about them is averaged; of even longer mail the
+tail is in the last one. The first window alone holds sender and subject. A threshold found for one way means nothing for the
+other, so the card names the way, and calibration comes after pooling. Called by `inference` and `training`.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+LongMail = Literal["head-tail", "windows"]
+
+MAX_WINDOWS = 4
+"""Bounds the time for one message; checkpoints that read windows are calibrated with it."""
+
+
+def budget(max_tokens: int, long_mail: LongMail) -> int:
+    """Tell how many tokens of a message are read in all."""
+    return max_tokens * MAX_WINDOWS if long_mail == "windows" else max_tokens
+
+
+def split(ids: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Cut token ids into windows.
+
+    Args:
+        ids: of one message, at least one.
+        max_tokens: tokens of a window, at least 1.
+
+    Returns:
+        The windows in order, all full where there are several: the last one reaches back into the one before it.
+    """
+    starts = [*range(0, len(ids) - max_tokens, max_tokens), max(0, len(ids) - max_tokens)]
+    return [list(ids[start : start + max_tokens]) for start in starts]
