@@ -11,6 +11,7 @@ and its usage reports and its dashboard are off.
 
 import contextlib
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -135,7 +136,14 @@ def deploy(plan: Plan) -> None:
     try:
         serve.run(replica.bind(plan), name=NAME, route_prefix="/")
     except RuntimeError as error:
-        raise ScoringError(f"no replica could be started: {str(error).strip().splitlines()[-1]}") from None
+        raise ScoringError(f"no replica could be started: {_cause(serve.status()) or str(error).strip()}") from None
+
+
+def _cause(status: Any) -> str:
+    """Find our own sentence in what Ray tells of replicas that failed, which is a traceback; empty where there is none."""
+    told = [deployment.message for deployment in status.applications[NAME].deployments.values()]
+    sentences = re.findall(r"^spamd\.errors\.\w+: (.+)$", "\n".join(told), re.MULTILINE)
+    return str(sentences[-1]) if sentences else ""
 
 
 def _prepare_environment() -> None:

@@ -4,6 +4,7 @@ Reads options, hands over to `spamd.fleet.serving` and waits for signals: SIGHUP
 SIGINT end it. Ray and torch load when it runs.
 """
 
+import asyncio
 import signal
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 from spamd.cli.options import ConfigOption
 from spamd.config import load_settings
 from spamd.errors import SpamdError
+from spamd.service.listening import open_listeners
 from spamd.service.registry import Registry
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def serve_fleet(
     def plan() -> serving.Plan:
         folder = Registry(settings.state_dir).current()
         return serving.Plan(
-            partial(load_scorer, config, folder),
+            partial(load_scorer, config, folder, replicas),
             token_file.absolute(),
             host,
             port,
@@ -61,6 +63,7 @@ def serve_fleet(
             (certificate.absolute(), key.absolute()) if certificate and key else None,
         )
 
+    asyncio.run(_refuse_taken(listen))
     signals: SimpleQueue[int] = SimpleQueue()
     # Whoever promotes a checkpoint while replicas load must not kill us. Ray takes the other signals until it has started.
     _heed(signals, signal.SIGHUP)
@@ -80,6 +83,16 @@ def _heed(signals: "SimpleQueue[int]", *numbers: int) -> None:
         signal.signal(number, lambda number, _: signals.put(number))
 
 
+async def _refuse_taken(listen: str) -> None:
+    """Say in a sentence, and before anything starts, that an address cannot be listened on; Ray would say it in forty lines.
+
+    Raises:
+        OSError: it cannot.
+    """
+    for listener in await open_listeners(listen, "--listen"):
+        listener.close()
+
+
 def _place(listen: str) -> tuple[str, int]:
     """Read where to listen.
 
@@ -92,9 +105,21 @@ def _place(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def load_scorer(config: Path | None, folder: Path) -> "Scorer":
-    """Load a checkpoint in a replica, by the settings of the machine that it runs on."""
+def load_scorer(config: Path | None, folder: Path, num_replicas: int) -> "Scorer":
+    """Load a checkpoint in a replica, by the settings of the machine that it runs on.
+
+    Args:
+        config: the settings file, or None for the usual place.
+        folder: the checkpoint.
+        num_replicas: how many share the cores, where `scoring.threads` does not say how many threads each has.
+
+    Raises:
+        SpamdError: something is wrong with settings, plugins or checkpoint.
+    """
     from spamd.daemon import load_engine, load_heads
+    from spamd.inference.devices import usable_cpus
 
     settings = load_settings(config)
+    threads = settings.scoring.threads or max(1, usable_cpus() // num_replicas)
+    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"threads": threads})})
     return load_engine(settings, load_heads(settings), folder)

@@ -9,14 +9,17 @@ import socket
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from checkpoints import copy_checkpoint
 from contract_server import TOKEN
 
+from spamd import daemon
 from spamd.cli.fleet.serve import load_scorer
 from spamd.errors import ScoringError
 from spamd.fleet import serving
+from spamd.inference import devices
 from spamd.inference.remote import NoScores, RemoteScorer
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray[serve] is not installed: spamd[fleet]")
@@ -29,6 +32,14 @@ def token_file(tmp_path):
     file.write_text(TOKEN)
     file.chmod(0o600)
     return file
+
+
+@pytest.fixture
+def address():
+    """An address that is free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return "127.0.0.1:{1}".format(*free.getsockname())
 
 
 @pytest.fixture
@@ -61,23 +72,56 @@ def deployed(monkeypatch):
         signal.signal(number, action)
 
 
-def test_signals_follow_and_end(spamd_admin, settings, token_file, deployed):
+def test_signals_follow_and_end(spamd_admin, settings, token_file, address, deployed):
     """What is promoted is served; SIGHUP serves what is promoted then, a failure is told and no end, SIGTERM ends it in peace."""
-    ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--replicas", "3", "--config", settings)
+    ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--replicas", "3", "--config", settings, "--listen", address)
 
     first, second, end = deployed
-    lines = ["3 replicas answer at 127.0.0.1:8780.", "error: no replica could be started: for a test."]
+    lines = [f"3 replicas answer at {address}.", "error: no replica could be started: for a test."]
     assert (0, lines, "stopped") == (ran.code, ran.err.splitlines(), end)
     assert first.load.args == second.load.args
-    assert ("127.0.0.1", 8780, 3, token_file) == (first.host, first.port, first.num_replicas, first.token_file)
+    assert (address, 3, token_file) == (f"{first.host}:{first.port}", first.num_replicas, first.token_file)
     assert TOKEN not in repr(first)
 
 
 def test_a_replica_loads_what_is_promoted(settings, registry):
     """What a replica calls gives an engine with the checkpoint that was named, by the settings that were named."""
-    engine = load_scorer(settings, registry.current())
+    engine = load_scorer(settings, registry.current(), 2)
 
     assert registry.current().name == engine.checkpoint
+
+
+def test_replicas_share_the_cores(settings, registry, monkeypatch):
+    """Where the settings give no number of threads, each replica takes its share of the cores, and at least one."""
+    settings.write_text(settings.read_text().replace("threads = 1\n", ""))
+    monkeypatch.setattr(devices, "usable_cpus", lambda: 8)
+    asked = []
+    monkeypatch.setattr(daemon, "load_engine", lambda settings, *_: asked.append(settings.scoring.threads))
+    for num_replicas in (1, 2, 16):
+        load_scorer(settings, registry.current(), num_replicas)
+
+    assert [8, 4, 1] == asked
+
+
+def test_a_taken_port_is_told(spamd_admin, settings, token_file, deployed):
+    """An address that another program listens on is told with the option to change, before anything starts."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:{1}".format(*taken.getsockname())
+        ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--config", settings, "--listen", address)
+
+    assert 74 == ran.code
+    assert f"error: {address}: cannot be listened on: Address already in use; stop what uses it or change --listen" in ran.err
+    assert [] == deployed
+
+
+def test_the_cause_is_our_own_sentence():
+    """Of a traceback that Ray tells, the operator sees our sentence."""
+    told = "Traceback ...\nspamd.errors.CheckpointError: x: is damaged.\n\nThe above exception ...\nRuntimeError: no\n"
+
+    def status(message):
+        return SimpleNamespace(applications={"spamd": SimpleNamespace(deployments={"scorer": SimpleNamespace(message=message)})})
+
+    assert ["x: is damaged.", ""] == [serving._cause(status(message)) for message in (told, "")]
 
 
 @pytest.mark.parametrize(
@@ -98,22 +142,22 @@ def test_wrong_options(spamd_admin, token_file, deployed, options, word):
     assert [] == deployed
 
 
-def test_a_token_is_needed(spamd_admin, settings, tmp_path):
+def test_a_token_is_needed(spamd_admin, settings, address, tmp_path):
     """Nothing is served without a secret: neither without the option nor without the file."""
-    without = spamd_admin("fleet", "serve", "--config", settings)
-    absent = spamd_admin("fleet", "serve", "--config", settings, "--token-file", tmp_path / "absent")
+    without = spamd_admin("fleet", "serve", "--config", settings, "--listen", address)
+    absent = spamd_admin("fleet", "serve", "--config", settings, "--listen", address, "--token-file", tmp_path / "absent")
 
     assert (64, 78) == (without.code, absent.code)
     assert f"error: --token-file: {tmp_path}/absent cannot be read" in absent.err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed here")
-def test_without_ray_the_extra_is_named(spamd_admin, settings, token_file, monkeypatch):
+def test_without_ray_the_extra_is_named(spamd_admin, settings, token_file, address, monkeypatch):
     """Where Ray is not installed, the sentence says what to install."""
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.setenv(name, "x")
     before = os.umask(0o022)
-    ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--config", settings)
+    ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--config", settings, "--listen", address)
     os.umask(before)
 
     assert (78, "error: Ray Serve is not installed here; run pip install 'spamd[fleet]'.\n") == (ran.code, ran.err)
@@ -122,13 +166,10 @@ def test_without_ray_the_extra_is_named(spamd_admin, settings, token_file, monke
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_with_ray(settings, registry, token_file, tmp_path):
+async def test_with_ray(settings, registry, token_file, address, tmp_path):
     """Replicas answer with scores to whoever has the token, follow the promoted checkpoint on SIGHUP, and SIGTERM ends all."""
     first = registry.current().name
     other = copy_checkpoint(registry.current(), registry.checkpoints_dir, "2026-01-02-abcdef").name
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:{1}".format(*free.getsockname())
     command = [sys.executable, "-c", "from spamd.cli import main; main()", "fleet", "serve", "--replicas", "1"]
     options = ["--listen", address, "--token-file", token_file, "--config", settings]
     remote, stranger = (RemoteScorer(f"http://{address}", token, timeout_seconds=20) for token in (TOKEN, TOKEN[::-1]))
