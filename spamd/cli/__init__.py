@@ -146,13 +146,14 @@ def abort(sentence: str, code: int) -> None:
 
 
 # The commands stand last: they import what is defined above.
-from spamd.cli import config, evaluate, explain, fleet, learn, model, plugins, retrain, score  # noqa: E402
+from spamd.cli import bench, config, evaluate, explain, fleet, learn, model, plugins, retrain, score  # noqa: E402
 
 app.command("score")(score.score)
 app.command("explain")(explain.explain_messages)
 app.command("learn")(learn.learn)
 app.command("retrain")(retrain.retrain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("bench")(bench.bench)
 app.add_typer(model.app, name="model")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(fleet.app, name="fleet")

@@ -14,6 +14,7 @@ Security: a folder is trusted to be what its owner wants to run, not to be undam
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ __all__ = [
     "load_checkpoint",
     "read_card",
     "save_checkpoint",
+    "save_variant",
 ]
 
 DEFAULT_FOLDER = Path(__file__).parent / "default"
@@ -186,10 +188,30 @@ def save_checkpoint(
 
 
 def _write(draft: Path, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, card: CheckpointCard) -> Path:
-    """Fill a draft folder, bring it to the disk and give it its final name."""
+    """Fill a draft folder and give it its final name."""
     save_file(dict(tensors), draft / WEIGHTS)
     (draft / VOCABULARY).write_bytes(tokenizer.content)
-    checksums = {"weights_sha256": sha256_of(draft / WEIGHTS), "vocabulary_sha256": tokenizer.sha256}
+    return _finish(draft, card)
+
+
+def save_variant(folder: Path, parent: Path, card: CheckpointCard) -> Path:
+    """Write a checkpoint with weights and vocabulary of another one, `folder`, and a card of its own; as `save_checkpoint`.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    try:
+        with draft_folder(parent) as draft:
+            for name in (WEIGHTS, VOCABULARY):
+                shutil.copyfile(folder / name, draft / name)
+            return _finish(draft, card)
+    except OSError as error:
+        raise CheckpointError(f"{parent}: the checkpoint cannot be written: {error.strerror}.") from None
+
+
+def _finish(draft: Path, card: CheckpointCard) -> Path:
+    """Give a draft that holds weights and vocabulary its card and its final name, and bring it to the disk."""
+    checksums = {"weights_sha256": sha256_of(draft / WEIGHTS), "vocabulary_sha256": sha256_of(draft / VOCABULARY)}
     card = card.model_copy(update={"id": "", "created": "", **checksums})
     now = datetime.now(UTC)
     digest = hashlib.sha256(card.model_dump_json().encode()).hexdigest()

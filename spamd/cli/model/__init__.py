@@ -5,6 +5,7 @@ import typer
 from spamd.cli.model.fetch import fetch_published
 from spamd.cli.model.list import list_checkpoints
 from spamd.cli.model.promote import promote_checkpoint
+from spamd.cli.model.quantise import quantise_checkpoint
 from spamd.cli.model.rollback import rollback_checkpoint
 from spamd.cli.model.show import show_checkpoint
 
@@ -13,4 +14,5 @@ app.command("fetch")(fetch_published)
 app.command("list")(list_checkpoints)
 app.command("show")(show_checkpoint)
 app.command("promote")(promote_checkpoint)
+app.command("quantise")(quantise_checkpoint)
 app.command("rollback")(rollback_checkpoint)
