@@ -3,6 +3,7 @@
 Reads what the operating system allows this process; changes nothing but torch's number of threads. Called by `engine`.
 """
 
+import atexit
 import functools
 import os
 import threading
@@ -66,6 +67,7 @@ def workers(num_threads: int) -> ThreadPool:
         ready.wait()
 
     pool = ThreadPool(num_threads, initializer=prepare)
+    atexit.register(pool.terminate)
     ready.wait()
     # Threads that start later take over what was set last, in whichever thread.
     torch.set_num_threads(before)

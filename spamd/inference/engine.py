@@ -28,6 +28,11 @@ CPU_BATCH_TOKENS = 1024
 """Tokens that a CPU computes at once at the most: what lies between two layers then fits its caches. On an AMD EPYC 8,192 at
 once took 30 % more time for the checkpoint that ships, and 4,096 took 34 % more for the published 124M; 512 differs little."""
 
+SHARED_OPERATIONS = 10e9
+"""A lone sequence of more floating-point operations than these, an eighth of a second of one thread's time, is shared by all. For
+less it does not pay: where other programs want the CPU too, threads that wait for each other after every layer took ten times as
+long for a short message."""
+
 
 class Engine:
     """Scores texts with one checkpoint.
@@ -43,6 +48,7 @@ class Engine:
         self.device = device
         self._tokenizer = checkpoint.tokenizer
         self._budget = budget(self.card.max_tokens, self.card.long_mail)
+        self._num_parameters = sum(parameter.numel() for parameter in checkpoint.classifier.trunk.h.parameters())
         self._classifier = for_scoring(checkpoint, device)
         self._max_batch_tokens = min(max_batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else max_batch_tokens
 
@@ -154,7 +160,7 @@ class Engine:
         """Compute what the head says about token sequences, in batches of similar length.
 
         On a CPU each of several batches has a thread of its own: that has no step at which all wait for the slowest, as there is
-        after every layer where several threads share one batch. A lone sequence is shared.
+        after every layer where several threads share one batch. Only a lone sequence that takes long is shared.
 
         Args:
             sequences: ids of each, N in all, none empty.
@@ -164,7 +170,7 @@ class Engine:
         """
         found = torch.empty(len(sequences), len(self.card.class_names))
         lengths = [len(sequence) for sequence in sequences]
-        num_threads = torch.get_num_threads() if self.device.type == "cpu" and len(sequences) > 1 else 1
+        num_threads = torch.get_num_threads() if self.device.type == "cpu" and not self._is_shared(lengths) else 1
         share = max(1, math.ceil(sum(lengths) / num_threads))
         batches = list(budgeted(lengths, min(self._max_batch_tokens, share)))
         # The longest come first, so that at the end no thread is left alone with one of them.
@@ -174,6 +180,10 @@ class Engine:
         ):
             found[batch] = rows
         return found
+
+    def _is_shared(self, lengths: Sequence[int]) -> bool:
+        """Whether all threads work on one sequence, because it is alone and takes long."""
+        return len(lengths) == 1 and 2 * self._num_parameters * lengths[0] > SHARED_OPERATIONS
 
     @torch.inference_mode()
     def _forward(self, sequences: Sequence[list[int]]) -> torch.Tensor:

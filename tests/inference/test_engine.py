@@ -50,9 +50,11 @@ def test_small_batches_score_alike(tiny_checkpoint, engine):
     assert expected == [scored.score for scored in careful.score(texts)]
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
 @pytest.mark.parametrize("num_texts", [1, 2, 5])
-def test_threads_of_their_own_score_alike(tiny_checkpoint, engine, num_texts):
-    """Batches that are computed at once, a thread each, give the scores that one thread gives, in order."""
+def test_threads_of_their_own_score_alike(tiny_checkpoint, engine, num_texts, is_shared, monkeypatch):
+    """Batches that are computed at once, or a text that threads share, give the scores that one thread gives, in order."""
+    monkeypatch.setattr("spamd.inference.engine.SHARED_OPERATIONS", 0 if is_shared else 1e12)
     texts = ["a" * length for length in (50, 3, 90, 1, 20)][:num_texts]
     expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
     shared = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=2)
