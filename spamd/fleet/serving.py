@@ -118,7 +118,7 @@ def _http_options(plan: Plan) -> dict[str, Any]:
 
 
 def deploy(plan: Plan) -> None:
-    """Serve a plan from now on, replica by replica: those of the plan before answer until a new one has loaded.
+    """Serve a plan from now on, replica by replica: of several, those of the plan before answer until a new one has loaded.
 
     Raises:
         ScoringError: no replica could be started.

@@ -20,9 +20,13 @@ from spamd.service.listening import open_listeners
 from spamd.service.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spamd.fleet.serving import Plan
     from spamd.inference.scored import Scorer
 
 MAX_PORT = 65_535
+LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 
 
 def serve_fleet(
@@ -43,16 +47,16 @@ def serve_fleet(
 
     The checkpoint is the promoted one of this machine, and proxies must have the same. SIGHUP takes up another.
     """
+    config = config and config.absolute()
     settings = load_settings(config)
-    host, port = _place(listen)
+    host, port = _place(listen, has_tls=certificate is not None)
     if (certificate is None) != (key is None):
         raise typer.BadParameter("--certificate and --key belong together; give both or neither.")
-    from spamd.fleet import serving
+    from spamd.fleet.serving import Plan
 
-    def plan() -> serving.Plan:
-        folder = Registry(settings.state_dir).current()
-        return serving.Plan(
-            partial(load_scorer, config, folder, replicas),
+    def plan() -> Plan:
+        return Plan(
+            partial(load_scorer, config, Registry(settings.state_dir).current(), replicas),
             token_file.absolute(),
             host,
             port,
@@ -64,17 +68,32 @@ def serve_fleet(
         )
 
     asyncio.run(_refuse_taken(listen))
+    _serve(plan)
+
+
+def _serve(plan: "Callable[[], Plan]") -> None:
+    """Serve until SIGTERM or SIGINT, and what is promoted at each SIGHUP from then on.
+
+    Args:
+        plan: says what is to be served now.
+    """
+    from spamd.fleet import serving
+
     signals: SimpleQueue[int] = SimpleQueue()
     # Whoever promotes a checkpoint while replicas load must not kill us. Ray takes the other signals until it has started.
     _heed(signals, signal.SIGHUP)
-    with serving.serving(plan()):
+    served = plan()
+    with serving.serving(served):
         _heed(signals, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-        typer.echo(f"{replicas} replicas answer at {listen}.", err=True)
+        typer.echo(f"{served.num_replicas} replicas answer at {served.host}:{served.port}.", err=True)
         while signals.get() == signal.SIGHUP:
             try:
-                serving.deploy(plan())
+                wanted = plan()
+                serving.deploy(wanted)
+                served = wanted
             except SpamdError as error:
                 typer.echo(f"error: {error}", err=True)
+                serving.deploy(served)
 
 
 def _heed(signals: "SimpleQueue[int]", *numbers: int) -> None:
@@ -93,8 +112,8 @@ async def _refuse_taken(listen: str) -> None:
         listener.close()
 
 
-def _place(listen: str) -> tuple[str, int]:
-    """Read where to listen.
+def _place(listen: str, *, has_tls: bool) -> tuple[str, int]:
+    """Read where to listen: on this machine, or anywhere in TLS.
 
     Raises:
         BadParameter: it is no such place.
@@ -102,6 +121,11 @@ def _place(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) <= MAX_PORT:
         raise typer.BadParameter(f"{listen!r} is no place to listen; write host:port or [v6]:port.", param_hint="--listen")
+    if not has_tls and host not in LOOPBACK:
+        raise typer.BadParameter(
+            f"{listen!r} would carry mail and token over a network in plain text; give --certificate and --key.",
+            param_hint="--listen",
+        )
     return host.strip("[]"), int(port)
 
 

@@ -22,6 +22,8 @@ from spamd.fleet import serving
 from spamd.inference import devices
 from spamd.inference.remote import NoScores, RemoteScorer
 
+OTHER = "2026-01-02-abcdef"
+
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray[serve] is not installed: spamd[fleet]")
 
 
@@ -43,14 +45,16 @@ def address():
 
 
 @pytest.fixture
-def deployed(monkeypatch):
-    """What a stand-in for Ray was told to serve; SIGHUP comes as soon as it is heeded, and SIGTERM after that."""
+def deployed(monkeypatch, registry):
+    """What a stand-in for Ray was told to serve: once signals are heeded, another checkpoint is promoted, and they come."""
+    copy_checkpoint(registry.current(), registry.checkpoints_dir, OTHER)
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     told = []
 
     def ask_for_a_reload():
         while signal.getsignal(signal.SIGINT) == before[signal.SIGINT]:
             time.sleep(0.01)
+        registry.promote(OTHER, check=lambda _: None)
         os.kill(os.getpid(), signal.SIGHUP)
 
     @contextlib.contextmanager
@@ -62,8 +66,9 @@ def deployed(monkeypatch):
 
     def deploy(plan):
         told.append(plan)
+        if len(told) == 2:
+            raise ScoringError("no replica could be started: for a test.")
         os.kill(os.getpid(), signal.SIGTERM)
-        raise ScoringError("no replica could be started: for a test.")
 
     monkeypatch.setattr(serving, "serving", stand_in)
     monkeypatch.setattr(serving, "deploy", deploy)
@@ -73,13 +78,14 @@ def deployed(monkeypatch):
 
 
 def test_signals_follow_and_end(spamd_admin, settings, token_file, address, deployed):
-    """What is promoted is served; SIGHUP serves what is promoted then, a failure is told and no end, SIGTERM ends it in peace."""
+    """What is promoted is served; SIGHUP what is promoted then; if that fails the former is served again. SIGTERM is the end."""
     ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--replicas", "3", "--config", settings, "--listen", address)
 
-    first, second, end = deployed
+    first, second, third, end = deployed
     lines = [f"3 replicas answer at {address}.", "error: no replica could be started: for a test."]
     assert (0, lines, "stopped") == (ran.code, ran.err.splitlines(), end)
-    assert first.load.args == second.load.args
+    assert first is third
+    assert OTHER == second.load.args[1].name != first.load.args[1].name
     assert (address, 3, token_file) == (f"{first.host}:{first.port}", first.num_replicas, first.token_file)
     assert TOKEN not in repr(first)
 
@@ -129,6 +135,7 @@ def test_the_cause_is_our_own_sentence():
     [
         (["--listen", "8780"], "no place to listen"),
         (["--listen", "localhost:99999"], "no place to listen"),
+        (["--listen", "0.0.0.0:8780"], "in plain text"),
         (["--replicas", "0"], "replicas"),
         (["--certificate", "x.pem"], "belong together"),
     ],
@@ -169,7 +176,7 @@ def test_without_ray_the_extra_is_named(spamd_admin, settings, token_file, addre
 async def test_with_ray(settings, registry, token_file, address, tmp_path):
     """Replicas answer with scores to whoever has the token, follow the promoted checkpoint on SIGHUP, and SIGTERM ends all."""
     first = registry.current().name
-    other = copy_checkpoint(registry.current(), registry.checkpoints_dir, "2026-01-02-abcdef").name
+    other = copy_checkpoint(registry.current(), registry.checkpoints_dir, OTHER).name
     command = [sys.executable, "-c", "from spamd.cli import main; main()", "fleet", "serve", "--replicas", "1"]
     options = ["--listen", address, "--token-file", token_file, "--config", settings]
     remote, stranger = (RemoteScorer(f"http://{address}", token, timeout_seconds=20) for token in (TOKEN, TOKEN[::-1]))
