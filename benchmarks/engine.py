@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import engine_gpu
 import engine_mail
 import torch
 from engine_peers import contestants, length_mix
@@ -97,6 +98,8 @@ def main() -> None:
         found |= values(figures) | {"contestants": figures}
         print(table(figures), flush=True)
         print(*(f"{name}: {value:.2f}" for name, value in values(figures).items()), sep="\n", flush=True)
+    if torch.cuda.is_available():
+        found |= engine_gpu.measure()
     if arguments.without != "mail":
         found |= engine_mail.measure(arguments.mail, arguments.mail_messages)
     if arguments.json:

@@ -69,12 +69,14 @@ def our_classifier(theirs: Any, config: GPT2Config) -> Classifier:
     return classifier
 
 
-def our_engine(classifier: Classifier, config: GPT2Config, device: torch.device, arithmetic: Any = "float") -> Engine:
+def our_engine(
+    classifier: Classifier, config: GPT2Config, device: torch.device, arithmetic: Any = "float", **options: Any
+) -> Engine:
     """Put our classifier into the engine that the daemon uses."""
     notes = {"text_version": TEXT_VERSION, "max_tokens": CUT, "arithmetic": arithmetic}
     card = CheckpointCard(trunk=config, base=BaseNote(name="random"), **notes)
     vocabulary = Tokenizer(vocabulary_bytes({bytes([value]): value for value in range(256)}), "bytes")
-    return Engine(Checkpoint(card, classifier, vocabulary), device=device)
+    return Engine(Checkpoint(card, classifier, vocabulary), device=device, **options)
 
 
 def as_documented(model: Any, pad_id: int) -> Contestant:

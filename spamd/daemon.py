@@ -98,6 +98,7 @@ def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Pa
         device=settings.scoring.device,
         threads=settings.scoring.threads,
         max_batch_tokens=settings.scoring.max_batch_tokens,
+        precision=settings.scoring.precision,
         weights_dir=settings.state_dir / "weights",
     )
 

@@ -27,8 +27,10 @@ class ScoringSettings(Section):
 
     device: Device = "auto"
     """Where the model computes: `auto`, `cpu`, `cuda` or `cuda:1`."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the model computes in; `auto` is bfloat16 where the processor or GPU multiplies it natively."""
     threads: int = Field(default=0, ge=0)
-    """Threads that compute; 0 takes one for each core."""
+    """Threads that compute; 0 takes one for each core that this process may use."""
     deadline_seconds: float = Field(default=20.0, gt=0)
     """How long a message may wait for its verdict."""
     on_failure: Literal["pass", "defer"] = "pass"

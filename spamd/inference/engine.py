@@ -5,10 +5,11 @@ that little is padded, and keeps each batch within a token budget. Knows nothing
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import Literal, Self, cast
 
+import structlog
 import torch
 
 from spamd.errors import CheckpointError, ScoringError
@@ -16,10 +17,16 @@ from spamd.inference.devices import choose_device, set_threads, workers
 from spamd.inference.scored import Scored
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
+from spamd.model import windows
 from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
 from spamd.model.classifier import pad, scores
 from spamd.model.int8 import for_scoring
-from spamd.model.windows import budget, split
+from spamd.model.packed import flash, last_hidden
+from spamd.model.precision import uses_bfloat16
+
+log = structlog.get_logger(__name__)
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 CHARACTERS_PER_TOKEN = 3
 """What `estimate_tokens` reckons with; text in Latin letters has more, so that batches rather stay below their budget."""
@@ -41,16 +48,26 @@ class Engine:
         checkpoint: what scores.
         device: where it computes.
         max_batch_tokens: tokens computed at once, padding included; a longer text goes alone. A CPU takes `CPU_BATCH_TOKENS`.
+        precision: what the trunk computes in; `auto` is bfloat16 where the device multiplies it natively.
+        spare: loads the checkpoint anew, for the CPU, where a GPU is lost; without it, scoring fails then.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: torch.device, max_batch_tokens: int = 8192) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device,
+        max_batch_tokens: int = 8192,
+        precision: Precision = "float32",
+        spare: Callable[[], Checkpoint] | None = None,
+    ) -> None:
         self.card: CheckpointCard = checkpoint.card
-        self.device = device
         self._tokenizer = checkpoint.tokenizer
-        self._budget = budget(self.card.max_tokens, self.card.long_mail)
+        self._budget = windows.budget(self.card.max_tokens, self.card.long_mail)
         self._num_parameters = sum(parameter.numel() for parameter in checkpoint.classifier.trunk.h.parameters())
-        self._classifier = for_scoring(checkpoint, device)
-        self._max_batch_tokens = min(max_batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else max_batch_tokens
+        self._precision = precision
+        self._spare = spare
+        self._move_to(checkpoint, device, max_batch_tokens)
 
     @classmethod
     def load(
@@ -61,6 +78,7 @@ class Engine:
         device: str = "auto",
         threads: int = 0,
         max_batch_tokens: int = 8192,
+        precision: Precision = "float32",
         weights_dir: Path | None = None,
     ) -> Self:
         """Load a checkpoint and try it out.
@@ -71,6 +89,7 @@ class Engine:
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: threads for the CPU; 0 takes as many as this process may use. Holds for the whole process.
             max_batch_tokens: tokens computed at once, padding included.
+            precision: as in the class.
             weights_dir: where published weights lie, for checkpoints that build on them.
 
         Returns:
@@ -82,8 +101,11 @@ class Engine:
         """
         chosen = choose_device(device)
         set_threads(threads)
-        checkpoint = load_checkpoint(folder, heads, text_version=TEXT_VERSION, weights_dir=weights_dir)
-        engine = cls(checkpoint, device=chosen, max_batch_tokens=max_batch_tokens)
+
+        def load() -> Checkpoint:
+            return load_checkpoint(folder, heads, text_version=TEXT_VERSION, weights_dir=weights_dir)
+
+        engine = cls(load(), device=chosen, max_batch_tokens=max_batch_tokens, precision=precision, spare=load)
         engine.warm_up()
         return engine
 
@@ -145,8 +167,8 @@ class Engine:
             ScoringError: the model computed something that is not a probability.
         """
         encoded = [self._tokenizer.encode(text, self._budget) for text in texts]
-        windows = [split(one.ids, self.card.max_tokens) for one in encoded]
-        parts = self.logits([window for found in windows for window in found]).split([len(found) for found in windows])
+        cut = [windows.split(one.ids, self.card.max_tokens) for one in encoded]
+        parts = self.logits([window for found in cut for window in found]).split([len(found) for found in cut])
         probabilities = [float(scores(part.mean(0, keepdim=True), self.card.temperature)) for part in parts]
         # A broken weight makes NaN, which is below any threshold: it must not pass for ham.
         if not all(math.isfinite(probability) for probability in probabilities):
@@ -171,15 +193,57 @@ class Engine:
         found = torch.empty(len(sequences), len(self.card.class_names))
         lengths = [len(sequence) for sequence in sequences]
         num_threads = torch.get_num_threads() if self.device.type == "cpu" and not self._is_shared(lengths) else 1
-        share = max(1, math.ceil(sum(lengths) / num_threads))
-        batches = list(budgeted(lengths, min(self._max_batch_tokens, share)))
+        budget = self._max_batch_tokens
+        if num_threads > 1:
+            budget = min(budget, math.ceil(sum(lengths) / num_threads))
+        batches = list(budgeted(lengths, budget))
         # The longest come first, so that at the end no thread is left alone with one of them.
         compute = map if num_threads == 1 else workers(num_threads).imap
-        for batch, rows in zip(
-            reversed(batches), compute(self._forward, ([sequences[i] for i in batch] for batch in reversed(batches))), strict=True
-        ):
+        batches.reverse()
+        parts = ([sequences[index] for index in batch] for batch in batches)
+        for batch, rows in zip(batches, compute(self._persist, parts), strict=True):
             found[batch] = rows
         return found
+
+    def _persist(self, sequences: Sequence[list[int]]) -> torch.Tensor:
+        """Compute one batch as `_forward` does: in halves where memory is short, on the CPU where the GPU is lost.
+
+        Raises:
+            ScoringError: not even one sequence fits into memory.
+        """
+        try:
+            return self._forward(sequences)
+        except torch.OutOfMemoryError:
+            # What follows stands outside, since the error holds on to all that the failed attempt had in memory.
+            is_lost = False
+        except RuntimeError as error:
+            if self.device.type == "cpu" or self._spare is None:
+                raise
+            is_lost = True
+            log.error("GPU lost, scoring goes on by CPU", device=str(self.device), reason=str(error).partition("\n")[0])  # noqa: TRY400
+        if is_lost and self._spare:
+            self._move_to(self._spare(), torch.device("cpu"), self._max_batch_tokens)
+            return self.logits(sequences)
+        if len(sequences) == 1:
+            raise ScoringError(f"a message of {len(sequences[0])} tokens does not fit into the memory of {self.device}.")
+        half = len(sequences) // 2
+        self._max_batch_tokens = max(1, self._max_batch_tokens // 2)
+        log.warning("out of memory, batches are halved", device=str(self.device), max_batch_tokens=self._max_batch_tokens)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return torch.cat([self._persist(sequences[:half]), self._persist(sequences[half:])])
+
+    def _move_to(self, checkpoint: Checkpoint, device: torch.device, max_batch_tokens: int) -> None:
+        """Compute with a checkpoint on a device from now on."""
+        self.device = device
+        self._classifier = for_scoring(checkpoint, device)
+        self._max_batch_tokens = min(max_batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else max_batch_tokens
+        is_int8 = checkpoint.card.arithmetic == "int8" and device.type == "cpu"
+        if not is_int8 and (self._precision == "bfloat16" or (self._precision == "auto" and uses_bfloat16(device))):
+            self._classifier.trunk.bfloat16()
+        trunk = self._classifier.trunk
+        is_short = trunk.wte.weight.dtype == torch.bfloat16
+        self._is_packed = device.type == "cuda" and is_short and trunk.config.is_causal and self._classifier.head.reads == "last"
 
     def _is_shared(self, lengths: Sequence[int]) -> bool:
         """Whether all threads work on one sequence, because it is alone and takes long."""
@@ -188,6 +252,9 @@ class Engine:
     @torch.inference_mode()
     def _forward(self, sequences: Sequence[list[int]]) -> torch.Tensor:
         """Compute one batch: class logits, (B, C) float32 on the CPU."""
+        if self._is_packed:
+            hidden = last_hidden(self._classifier.trunk, sequences, flash).float()
+            return self._classifier.head(hidden, torch.ones(len(hidden), dtype=torch.int64, device=hidden.device)).float().cpu()
         ids, lengths = pad(sequences, self._tokenizer.end_of_text)
         return cast("torch.Tensor", self._classifier(ids.to(self.device), lengths.to(self.device)).cpu())
 

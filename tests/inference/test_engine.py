@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from structlog.testing import capture_logs
 
-from spamd.errors import CheckpointError
+from spamd.errors import CheckpointError, ScoringError
 from spamd.inference.engine import Engine, budgeted
 from spamd.model.checkpoint import load_checkpoint
 from spamd.model.checksum import sha256_of
@@ -60,6 +61,84 @@ def test_threads_of_their_own_score_alike(tiny_checkpoint, engine, num_texts, is
     shared = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=2)
 
     assert expected == [scored.score for scored in shared.score(texts)]
+
+
+def _failing(monkeypatch, error, fails):
+    """Let batches fail with an error as long as `fails` says so; returns the sizes of all that were tried."""
+    forward, tried = Engine._forward, []
+
+    def attempt(self, sequences):
+        tried.append(len(sequences))
+        if fails(self, sequences):
+            raise error
+        return forward(self, sequences)
+
+    monkeypatch.setattr(Engine, "_forward", attempt)
+    return tried
+
+
+def test_a_batch_that_does_not_fit_is_halved(engine, monkeypatch):
+    """Where memory is short a batch is computed in halves, later batches are smaller from the start, and no score changes."""
+    texts = ["a" * length for length in (50, 60, 70, 80)]
+    expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
+    tried = _failing(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), lambda _, batch: len(batch) > 2)
+    engine._max_batch_tokens = 400
+    with capture_logs() as logs:
+        scores = [scored.score for scored in engine.score(texts)]
+    engine.score(texts)
+
+    assert expected == scores
+    assert [4, 2, 2, 2, 2] == tried
+    assert [("warning", 200)] == [(line["log_level"], line["max_batch_tokens"]) for line in logs]
+
+
+def test_a_message_that_does_not_fit_fails_alone(engine, monkeypatch):
+    """A message that does not even fit alone is a scoring error that says so."""
+    _failing(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), lambda *_: True)
+    with pytest.raises(ScoringError, match="5 tokens does not fit into the memory of cpu"):
+        engine.score(["hello"])
+
+
+def test_a_lost_gpu_is_replaced_by_the_cpu(engine, monkeypatch):
+    """Where the GPU fails, the checkpoint is loaded anew for the CPU, which a log line says loudly, and all get their scores."""
+    texts = ["hello", "world"]
+    expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
+    engine.device = torch.device("cuda", 0)
+    _failing(
+        monkeypatch, torch.AcceleratorError("CUDA error: unspecified launch failure"), lambda self, _: self.device.type == "cuda"
+    )
+    with capture_logs() as logs:
+        scores = [scored.score for scored in engine.score(texts)]
+
+    assert expected == scores
+    assert torch.device("cpu") == engine.device
+    assert [("error", "cuda:0")] == [(line["log_level"], line["device"]) for line in logs]
+
+
+def test_faults_on_the_cpu_are_not_hidden(engine, monkeypatch):
+    """What fails on the CPU is no lost device: the error goes to the caller."""
+    _failing(monkeypatch, RuntimeError("a mistake"), lambda *_: True)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        engine.score(["hello"])
+
+
+def test_bfloat16_comes_near(tiny_checkpoint, engine):
+    """In bfloat16 the trunk has other digits, and scores stay where they were."""
+    short = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=1, precision="bfloat16")
+    texts = ["hello", "a" * 100]
+
+    assert torch.bfloat16 == short._classifier.trunk.wte.weight.dtype
+    assert [pytest.approx(scored.score, abs=0.02) for scored in engine.score(texts)] == [one.score for one in short.score(texts)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_scores_alike(tiny_checkpoint, engine):
+    """On a GPU, without padding and in bfloat16, scores come near those of the CPU."""
+    texts = ["a" * length for length in (50, 3, 90, 1, 20)]
+    there = Engine.load(tiny_checkpoint, HEADS, device="cuda", precision="bfloat16")
+
+    assert there._is_packed
+    assert [pytest.approx(scored.score, abs=0.02) for scored in engine.score(texts)] == [one.score for one in there.score(texts)]
 
 
 @pytest.fixture
