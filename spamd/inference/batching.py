@@ -131,7 +131,7 @@ class Batcher:
             self.cache.num_hits += 1
         else:
             waiting = self._line_up(text, key, deadline - loop.time())
-        caller = loop.create_future()
+        caller: asyncio.Future[Served] = loop.create_future()
         waiting.callers[caller] = loop.time()
         try:
             async with asyncio.timeout_at(deadline):

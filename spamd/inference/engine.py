@@ -67,7 +67,8 @@ class Engine:
         self._num_parameters = sum(parameter.numel() for parameter in checkpoint.classifier.trunk.h.parameters())
         self._precision = precision
         self._spare = spare
-        self._move_to(checkpoint, device, max_batch_tokens)
+        self._max_batch_tokens = max_batch_tokens
+        self._move_to(checkpoint, device)
 
     @classmethod
     def load(
@@ -168,7 +169,7 @@ class Engine:
         """
         encoded = [self._tokenizer.encode(text, self._budget) for text in texts]
         cut = [windows.split(one.ids, self.card.max_tokens) for one in encoded]
-        parts = self.logits([window for found in cut for window in found]).split([len(found) for found in cut])
+        parts = torch.split(self.logits([window for found in cut for window in found]), [len(found) for found in cut])
         probabilities = [float(scores(part.mean(0, keepdim=True), self.card.temperature)) for part in parts]
         # A broken weight makes NaN, which is below any threshold: it must not pass for ham.
         if not all(math.isfinite(probability) for probability in probabilities):
@@ -222,7 +223,7 @@ class Engine:
             is_lost = True
             log.error("GPU lost, scoring goes on by CPU", device=str(self.device), reason=str(error).partition("\n")[0])  # noqa: TRY400
         if is_lost and self._spare:
-            self._move_to(self._spare(), torch.device("cpu"), self._max_batch_tokens)
+            self._move_to(self._spare(), torch.device("cpu"))
             return self.logits(sequences)
         if len(sequences) == 1:
             raise ScoringError(f"a message of {len(sequences[0])} tokens does not fit into the memory of {self.device}.")
@@ -233,11 +234,12 @@ class Engine:
             torch.cuda.empty_cache()
         return torch.cat([self._persist(sequences[:half]), self._persist(sequences[half:])])
 
-    def _move_to(self, checkpoint: Checkpoint, device: torch.device, max_batch_tokens: int) -> None:
+    def _move_to(self, checkpoint: Checkpoint, device: torch.device) -> None:
         """Compute with a checkpoint on a device from now on."""
         self.device = device
         self._classifier = for_scoring(checkpoint, device)
-        self._max_batch_tokens = min(max_batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else max_batch_tokens
+        if device.type == "cpu":
+            self._max_batch_tokens = min(self._max_batch_tokens, CPU_BATCH_TOKENS)
         is_int8 = checkpoint.card.arithmetic == "int8" and device.type == "cpu"
         if not is_int8 and (self._precision == "bfloat16" or (self._precision == "auto" and uses_bfloat16(device))):
             self._classifier.trunk.bfloat16()

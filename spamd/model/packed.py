@@ -93,19 +93,17 @@ def flash(query: Tensor, key: Tensor, value: Tensor, asking: Rows, asked: Rows) 
 
 def by_turns(query: Tensor, key: Tensor, value: Tensor, asking: Rows, asked: Rows) -> Tensor:
     """Attend to one sequence after another, on any device."""
-    found = [
-        functional.scaled_dot_product_attention(
-            *(part.transpose(0, 1) for part in parts),  # (H, tokens, K)
-            is_causal=len(parts[0]) > 1,
-        ).transpose(0, 1)
-        for parts in zip(
-            query.split(list(asking.lengths)), key.split(list(asked.lengths)), value.split(list(asked.lengths)), strict=True
-        )
-    ]
+    found = []
+    ends = zip(torch.tensor(asking.lengths).cumsum(0).tolist(), torch.tensor(asked.lengths).cumsum(0).tolist(), strict=True)
+    for (to_ask, to_be_asked), num_asking, num_asked in zip(ends, asking.lengths, asked.lengths, strict=True):
+        here, there = slice(to_ask - num_asking, to_ask), slice(to_be_asked - num_asked, to_be_asked)
+        own = (query[here].transpose(0, 1), key[there].transpose(0, 1), value[there].transpose(0, 1))  # each (H, tokens, K)
+        mixed = functional.scaled_dot_product_attention(*own, is_causal=num_asking > 1)
+        found.append(mixed.transpose(0, 1))
     return torch.cat(found)
 
 
-def _invariant(function: Callable[..., Any]) -> dict[str, int]:
+def _invariant(function: Callable[..., Any]) -> dict[str, Any]:
     """Ask for sums in an order that does not depend on the other sequences, where torch knows how."""
     import inspect
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spamd.errors import TrainingError
 from spamd.model.gpt2 import GPT2
-from spamd.training.precision import uses_bfloat16
+from spamd.model.precision import uses_bfloat16
 
 Tokens = np.ndarray[Any, np.dtype[np.integer[Any]]]
 """A stream of token ids, (length,)."""

@@ -2,7 +2,8 @@
 
 import torch
 
-from spamd.training.precision import computing_in, uses_bfloat16
+from spamd.model.precision import uses_bfloat16
+from spamd.training.precision import computing_in
 
 
 def test_devices_without_native_bfloat16_use_float32() -> None:
