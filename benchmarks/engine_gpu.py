@@ -51,7 +51,8 @@ def measure() -> dict[str, Any]:
         )
         del theirs, peer
         torch.cuda.empty_cache()
-    return {"gpu": {"name": torch.cuda.get_device_name(), "peak_operations_per_second": peak, "sizes": found}}
+    by_what = {what: {name: row[what] for name, row in found.items()} for what in next(iter(found.values()))}
+    return {"gpu": torch.cuda.get_device_name(), "peak_operations_per_second": peak, **by_what}
 
 
 def peak_operations() -> float:
