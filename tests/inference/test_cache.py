@@ -52,18 +52,33 @@ def test_keys_tell_texts_apart_and_take_any_text():
 
 
 def test_pace_is_unknown_at_first():
-    """Before the first batch nothing is known, and nothing takes any time."""
-    assert (0.0, 0.0) == (Pace().tokens_per_second, Pace().seconds_for(1000))
+    """Before the first batch nothing is known; before 512 tokens nothing is said about others."""
+    pace = Pace()
+    found = [(pace.tokens_per_second, pace.seconds_for(1000))]
+    for num_tokens in (500, 12):
+        pace.note(num_tokens, num_tokens / 100)
+        found.append((pace.tokens_per_second, pace.seconds_for(1000)))
+
+    assert [(0.0, 0.0), (pytest.approx(100.0), 0.0), (pytest.approx(100.0), pytest.approx(10.0))] == found
 
 
 def test_pace_follows_the_latest_batches():
-    """The speed is that of the batches so far, of which the latest weighs most."""
+    """The speed is that of the batches so far; after 2,048 tokens what was known before weighs half."""
     pace = Pace()
-    pace.note(100, 1.0)
+    pace.note(2048, 1.0)
+    pace.note(2048, 3.0)
 
-    assert (100.0, 2.0) == (pace.tokens_per_second, pace.seconds_for(200))
-    pace.note(100, 3.0)
-    assert pytest.approx(150 / 3.5) == pace.tokens_per_second
+    assert pytest.approx(3072 / 3.5) == pace.tokens_per_second
+
+
+def test_short_messages_do_not_make_an_engine_look_slow():
+    """A few short messages, each of which costs more than its tokens say, change the speed a little only."""
+    pace = Pace()
+    pace.note(4000, 1.0)
+    for _ in range(10):
+        pace.note(5, 0.01)
+
+    assert 3500 < pace.tokens_per_second < 4000
 
 
 def test_a_batch_that_took_no_time_has_a_pace():
