@@ -193,19 +193,24 @@ def test_a_slow_drip_ends_at_the_deadline(start, piece):
 
 def test_words_that_nobody_asked_for_end_a_connection():
     """What a server sends after an answer is never taken for the next one."""
-    lie = GOOD.replace(b"0.5", b"0.0")
-    both = b"".join(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) for body in (GOOD, lie))
-    is_over = threading.Event()
+    good, lie = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) for body in (GOOD, GOOD.replace(b"0.5", b"0.0"))
+    )
+    has_answer, has_lied, is_over = threading.Event(), threading.Event(), threading.Event()
 
     def answer(connection):
-        connection.sendall(both)
-        is_over.wait(10)
+        connection.sendall(good)
+        has_answer.wait(10)
+        connection.sendall(lie)
+        has_lied.set()
+        is_over.wait(0.1)
 
     with Peer(answer) as peer:
         client = _client(peer.url)
         first = client.score(["a"], "one", 0.9)
         kept = list(client._idle)
-        is_over.set()
+        has_answer.set()
+        assert has_lied.wait(10)
         second = client.score(["a"], "one", 0.9)
         client.close()
 
