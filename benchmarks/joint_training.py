@@ -34,8 +34,8 @@ SORTED_AT_ONCE = 4096
 MOST_AT_ONCE = 128
 PAD_ID = 0
 """Any id will do: a causal model never reads behind the last token."""
-SAVE_SECONDS = 300.0
-REPORT_STEPS = 100
+SAVE_SECONDS = 180.0
+REPORT_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class JointRecipe:
     embedding_factor: float = 5.0
     prefix_share: float = 0.5
     next_token_weight: float = 0.2
-    next_tokens: int = 512
+    next_tokens: int = 384
     strange_tokens: float = 0.1
     weight_decay: float = 0.1
     warm_up: int = 100
