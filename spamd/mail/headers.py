@@ -33,6 +33,7 @@ _SUBJECT = re.compile(
 _RECEIVED = re.compile(
     rb"(?<![^\r\n])\.?received[ \t]*+:([^\r\n]*+(?:%(end)s\.?[ \t][^\r\n]*+)*+)" % {b"end": _LINE_END}, re.IGNORECASE
 )
+_UNFIT = re.compile(r"[^A-Za-z0-9.:_+/-]")
 _CONTINUES = (b" ", b"\t", b". ", b".\t")
 _CUSHION = b"X-Spamd-Continued: the message began with the continuation of a line"
 """Takes up the first line of a message that begins with white space, which would otherwise fold into our last field."""
@@ -123,10 +124,11 @@ def verdict_fields(verdict: Verdict | Unscored, *, hostname: str, version: str) 
         fields.append(_status(is_spam=False, points="0.0", tests=verdict.tests, version=version))
     else:
         is_spam = verdict.label is Label.SPAM
-        points = f"{verdict.points + 0.0:.1f}"
+        value = verdict.points + 0.0
+        points = f"{value:.1f}"
         fields += ["X-Spam-Flag: YES"] * is_spam
         fields.append(f"X-Spam-Score: {points}")
-        fields.append(f"X-Spam-Level: {'*' * max(0, min(_MAX_STARS, int(verdict.points)))}")
+        fields.append(f"X-Spam-Level: {'*' * max(0, min(_MAX_STARS, int(value)))}")
         tests = verdict.tests
         fields.append(_status(is_spam=is_spam, points=points, tests=tests, version=version, probability=verdict.score))
     return "".join(f"{field}\r\n" for field in fields).encode("ascii")
@@ -160,18 +162,17 @@ def received_field(*, client: str, helo: str, hostname: str, identifier: str, wh
     words += [f"([{_word(address)}])"] * bool(client)
     words += ["by", _word(hostname), "(spamd)", "with", _word(protocol), "id", f"{_word(identifier)};"]
     words += format_datetime(when).split(" ")
-    lines = [words[0]]
+    pieces, column = [words[0]], len(words[0])
     for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) < _MAX_LINE:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(f" {word}")
-    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+        fold = "" if column + 1 + len(word) < _MAX_LINE else "\r\n"
+        column = (0 if fold else column) + 1 + len(word)
+        pieces.append(f"{fold} {word}")
+    return f"{''.join(pieces)}\r\n".encode("ascii")
 
 
 def _word(text: str) -> str:
     """Cut a text from outside to one word that can break no field: printable ASCII without brackets, quotes and separators."""
-    return re.sub(r"[^A-Za-z0-9.:_+/-]", "?", text.strip("[]")[:_MAX_WORD])
+    return _UNFIT.sub("?", text.strip("[]")[:_MAX_WORD])
 
 
 def count_hops(message: bytes) -> int:

@@ -163,8 +163,13 @@ class WireReader:
 
 def unstuff(wire: bytes) -> bytes:
     """Undo dot-stuffing: a line that begins with a dot loses it (RFC 5321 4.5.2)."""
-    plain = wire.replace(b"\r\n.", CRLF)
-    return plain[1:] if plain.startswith(b".") else plain
+    return b"".join(_unstuffed(piece, behind) for piece, behind in _pieces(wire))
+
+
+def _unstuffed(piece: bytes, behind: bytes) -> bytes:
+    """Undo it in a piece of a message that stands behind some bytes."""
+    plain = piece.replace(b"\r\n.", CRLF)
+    return plain[1:] if behind == CRLF and plain.startswith(b".") else plain
 
 
 def stuff(message: bytes) -> bytes:
@@ -178,17 +183,22 @@ def has_bare_newline(wire: bytes) -> bool:
 
     Single bytes are found several times as fast as pairs: without CRs, and with one before each LF, it is the same or it is not.
     """
-    return any(piece != piece.replace(b"\r", b"").replace(b"\n", CRLF) for piece in _pieces(wire)) or _has_masked_end(wire)
+    return any(piece != piece.replace(b"\r", b"").replace(b"\n", CRLF) for piece, _ in _pieces(wire)) or _has_masked_end(wire)
 
 
-def _pieces(wire: bytes) -> Iterator[bytes]:
-    """Cut a message into pieces, never between CR and LF: a large one must not keep all other threads waiting."""
-    start = 0
+def _pieces(wire: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Cut a message into pieces, each with the two bytes in front of it: a large one must not keep all other threads waiting.
+
+    No cut is between CR and LF, or CR and CR LF, which are one line end to `normalise`, or behind a dot that `unstuff` takes
+    away, since the next byte begins the line then. The first piece counts as behind a CRLF.
+    """
+    start, behind = 0, CRLF
     while start < len(wire):
         end = start + PIECE_BYTES
-        end += wire[end - 1 : end + 1] == CRLF
-        yield wire[start:end]
-        start = end
+        around = wire[end - 1 : end + 2]
+        end += 1 if around.startswith(CRLF) else 2 * (around == b"\r\r\n") - (wire[end - 3 : end] == b"\r\n.")
+        yield wire[start:end], behind
+        start, behind = end, wire[max(0, end - 2) : end]
 
 
 def _has_masked_end(wire: bytes) -> bool:
@@ -208,6 +218,12 @@ def normalise(wire: bytes) -> bytes:
     Returns:
         The message in wire form. Only linear steps: a regular expression over a million CRs would not be one.
     """
-    plain = unstuff(wire).replace(CRLF, b"\n").replace(CRLF, b"\n").replace(b"\r", b"\n")
-    clean = stuff(plain.replace(b"\n", CRLF))
+    clean = b"".join(_normalised(piece, behind) for piece, behind in _pieces(wire))
     return stuff(unstuff(clean).replace(NUL, b"")) if _has_masked_end(clean) else clean
+
+
+def _normalised(piece: bytes, behind: bytes) -> bytes:
+    """Normalise a piece of a message that stands behind some bytes, but for masked ends."""
+    plain = _unstuffed(piece, behind).replace(CRLF, b"\n").replace(CRLF, b"\n").replace(b"\r", b"\n")
+    clean = plain.replace(b"\n", CRLF).replace(b"\r\n.", b"\r\n..")
+    return b"." + clean if behind.endswith((b"\r", b"\n")) and clean.startswith(b".") else clean

@@ -140,6 +140,16 @@ def test_pieces_do_not_matter(monkeypatch, newline, num_bytes):
     assert (newline != b"\r\n") == has_bare_newline(wire)
 
 
+@given(HOSTILE, st.integers(2, 6))
+def test_pieces_do_not_matter_to_what_is_made_of_them(content, num_bytes):
+    """However a message is cut into pieces, the same bytes come out of normalising and un-stuffing it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spamd.smtp.wire.PIECE_BYTES", num_bytes)
+        in_pieces = normalise(content), unstuff(content)
+
+    assert (normalise(content), unstuff(content)) == in_pieces
+
+
 def test_dots_are_stuffed_after_normalising():
     """A dot after a bare LF is content and stays content."""
     assert b"a\r\n..\r\n..b\r\nc\r\n" == normalise(b"a\n.\n.b\rc\r\r\n")
