@@ -119,11 +119,12 @@ async def test_restarts_behind_systemds_socket_are_not_noticed(tmp_path, tiny_ch
 
 @pytest.mark.slow
 async def test_signs_of_life(tmp_path, tiny_checkpoint):
-    """A real daemon that is watched shows life several times in the time it has."""
+    """A real daemon that is watched shows life several times in the time it has, and says what it filters with."""
     async with (
         NextHop() as next_hop,
         DaemonProcess(tmp_path / "daemon", tiny_checkpoint, next_hop.address, watchdog_seconds=0.3) as running,
     ):
         notices = [await running.notice() for _ in range(4)]
 
-    assert ["WATCHDOG=1"] * 4 == notices
+    assert ["WATCHDOG=1"] * 4 == [notice.splitlines()[0] for notice in notices]
+    assert all(tiny_checkpoint.name in notice for notice in notices)
