@@ -61,7 +61,8 @@ def soft_labels(examples: Sequence[Example], tokenizer: Tokenizer, seed: int) ->
             model = LinearSVC(C=STIFFNESS, random_state=seed)
             model.fit(features[known], labels[known], sample_weight=weights[known])
             margins[~known] += model.decision_function(features[~known]) / len(views)
-    found = np.zeros(len(examples))
+    # Mail of one class gives nothing to calibrate by, and nothing to doubt.
+    found = labels.astype(np.float64)
     # Margins of the written mail are smaller than those of corpora that repeat themselves: each is calibrated for itself.
     is_written = np.array([example.dataset == "written_mail" for example in examples])
     for group in (is_written, ~is_written):

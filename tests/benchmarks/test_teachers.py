@@ -52,3 +52,11 @@ def test_what_holds_in_one_sitting_alone_is_not_known(tokenizer):
     found = teachers.soft_labels(examples, tokenizer, 1)
 
     assert abs(np.mean(found[1::2]) - np.mean(found[0::2])) < 0.2
+
+
+def test_mail_of_one_class_is_not_doubted(tokenizer):
+    """Where all that is not written is spam, there is nothing to calibrate by, and the label stands."""
+    examples = _mail(8, lambda _, label: "prize" if label is Label.SPAM else "minutes")
+    examples += [Example(f"prize number {n}", Label.SPAM, f"{n}", "lists_ham") for n in range(10)]
+
+    assert [1.0] * 10 == teachers.soft_labels(examples, tokenizer, 1)[-10:].tolist()
