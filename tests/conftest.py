@@ -65,6 +65,17 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 
 
 @pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """A file with the token of a fleet, which nobody else may read."""
+    from contract_server import TOKEN
+
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
 def _one_thread() -> Iterator[None]:
     """Torch uses one thread, so that sums add up in one order and tests do not fight for cores."""
     import torch

@@ -8,15 +8,6 @@ from spamd.errors import ConfigError
 from spamd.fleet.client import open_fleet
 
 
-@pytest.fixture
-def token_file(tmp_path):
-    """A file with the token."""
-    file = tmp_path / "token"
-    file.write_text(TOKEN)
-    file.chmod(0o600)
-    return file
-
-
 def test_no_fleet_by_default():
     """Where nothing is set, nobody is asked."""
     assert open_fleet(ScoringSettings()) is None

@@ -28,15 +28,6 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 
 @pytest.fixture
-def token_file(tmp_path):
-    """A file with the token."""
-    file = tmp_path / "token"
-    file.write_text(TOKEN)
-    file.chmod(0o600)
-    return file
-
-
-@pytest.fixture
 def address():
     """An address that is free."""
     with socket.socket() as free:
