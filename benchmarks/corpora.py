@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import written_mail
@@ -90,6 +91,9 @@ _RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNO
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _FIGURES = str.maketrans("aeiostAEIOST", "431057431057")
 _MOST_STRANGE_WORDS = 150
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+_MOST_SENTENCES = 8
+_MOST_CHARACTERS_CROSSED = 4000
 
 
 def read(data: Path, work: Path, seed: int) -> splits.Split:
@@ -161,6 +165,28 @@ def vary(text: str, draw: random.Random, hams: list[str]) -> str:
         head, gap, body = text.partition("\n\n")
         text = head + gap + draw.choice((_figures_for_letters, _spaced_letters, _quoted, _in_one_case))(body, draw)
     return text
+
+
+def cross(first: str, second: str, draw: random.Random) -> str:
+    """Put a stretch of one text and a stretch of another together, under fields of either: nobody can know that by heart."""
+    (head, body), (other_head, other_body) = (_head_and_body(text) for text in (first, second))
+    fields = [draw.choice(lines) for lines in zip_longest(head.splitlines(), other_head.splitlines(), fillvalue="")]
+    stretches = [_stretch(body, draw), _stretch(other_body, draw)]
+    draw.shuffle(stretches)
+    return "\n".join(filter(None, fields)) + "\n\n" + "\n".join(stretches[: draw.choice((1, 2, 2, 2))])
+
+
+def _head_and_body(text: str) -> tuple[str, str]:
+    """Part a text after its fields; a text without any is all body."""
+    head, gap, body = text.partition("\n\n")
+    return (head, body) if gap and head.startswith(("From: ", "Reply-To: ", "Subject: ")) else ("", text)
+
+
+def _stretch(body: str, draw: random.Random) -> str:
+    """Take some sentences that follow each other."""
+    sentences = _SENTENCE_END.split(body[:_MOST_CHARACTERS_CROSSED])
+    start = draw.randrange(len(sentences))
+    return " ".join(sentences[start : start + draw.randint(1, _MOST_SENTENCES)])
 
 
 def real_ends(text: str, draw: random.Random) -> str:

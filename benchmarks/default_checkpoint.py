@@ -13,7 +13,6 @@ Nothing of the validation and test parts is trained on, in any stage. Same seed,
 """
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -49,10 +48,10 @@ MAX_TOKENS = 256
 """Fine-tuning, judging and serving read this much of each message, head and tail."""
 JOINT_BUDGETS = (96, 128, 128, 256)
 """Joint training reads one of these of each message, drawn: most of the time is spent on its beginning and end."""
-JOINT_TOKENS = 8_200_000
+JOINT_TOKENS = 12_000_000
 JOINT_RATE = 1e-3
 TAUGHT = 0.5
-"""Joint training is told the label this much, and the rest what linear models think that have not seen the message."""
+"""So much of a label in joint training is what linear models think that have not seen the message; the rest is the truth."""
 MOST_ASKED_ABOUT = 2500
 """Messages of each corpus and label that those models learn from and are asked about, at the most."""
 MERGES_LEFT_OUT = 0.1
@@ -126,39 +125,49 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
         vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
         with torch.no_grad():
             classifier.trunk.wte.weight.copy_(vectors)
-    targets = _targets(train_part, tokenizer, options.work)
+    taught, targets = _teach(train_part, tokenizer)
     cuts = (LooseTokens(tokenizer, 0.0), LooseTokens(tokenizer, MERGES_LEFT_OUT))
 
     def epoch(number: int) -> list[Message]:
-        """Vary, cut and tokenise what an epoch sees."""
+        """Vary, cross, cut and tokenise what an epoch sees."""
         draw = random.Random(SEED + number)  # noqa: S311  a seeded draw, not a secret
-        return [
-            (draw.choice(cuts).encode(example.text, draw.choice(JOINT_BUDGETS)), targets[example.dataset, example.origin])
-            for example in corpora.epoch(train_part, SEED, number)
-        ]
+        varied = corpora.epoch(train_part, SEED, number)
+        lessons = [(example.text, targets[example.dataset, example.origin], True) for example in varied]
+        lessons += [(text, target, False) for text, target in _crossings(varied, taught, draw)]
+        draw.shuffle(lessons)
+        return [Message(draw.choice(cuts).encode(text, draw.choice(JOINT_BUDGETS)), *label) for text, *label in lessons]
 
     recipe = JointRecipe(num_tokens=options.tokens, learning_rate=JOINT_RATE, seed=SEED)
     train_jointly(classifier.to(options.device), epoch, recipe, options.work / "joint.safetensors")
     return classifier
 
 
-def _targets(train_part: Sequence[Example], tokenizer: Tokenizer, work: Path) -> dict[tuple[str, str], float]:
-    """Compute the probability of spam that each message is taught with, by corpus and origin."""
-    file = work / "targets.json"
-    if not file.exists():
-        draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
-        chosen = model_card.capped(train_part, MOST_ASKED_ABOUT)
-        examples = [replace(example, text=corpora.real_ends(example.text, draw)) for example in chosen]
-        doubts = teachers.soft_labels(examples, tokenizer, SEED)
-        taught = TAUGHT * labels_of(examples) + (1.0 - TAUGHT) * doubts
-        rows = [(example.dataset, example.origin, float(target)) for example, target in zip(examples, taught, strict=True)]
-        file.write_text(json.dumps(rows), encoding="utf-8")
+def _teach(train_part: Sequence[Example], tokenizer: Tokenizer) -> tuple[teachers.Teachers, dict[tuple[str, str], float]]:
+    """Let the teachers learn; return them and the probability of spam that each message is taught with, by corpus and origin."""
+    draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
+    chosen = model_card.capped(train_part, MOST_ASKED_ABOUT)
+    examples = [replace(example, text=corpora.real_ends(example.text, draw)) for example in chosen]
+    taught = teachers.Teachers(examples, tokenizer, SEED)
+    mixed = (1.0 - TAUGHT) * labels_of(examples) + TAUGHT * taught.doubts
     # Of the few large corpora only so many are asked about; of the others the label is all that is known.
-    labels = {
-        (example.dataset, example.origin): float(target)
-        for example, target in zip(train_part, labels_of(train_part), strict=True)
-    }
-    return labels | {(corpus, origin): target for corpus, origin, target in json.loads(file.read_text(encoding="utf-8"))}
+    targets = {(one.dataset, one.origin): float(label) for one, label in zip(train_part, labels_of(train_part), strict=True)}
+    targets |= {(one.dataset, one.origin): float(target) for one, target in zip(examples, mixed, strict=True)}
+    print(f"teachers have learned from {len(examples):,} messages", flush=True)
+    return taught, targets
+
+
+def _crossings(varied: Sequence[Example], taught: teachers.Teachers, draw: random.Random) -> list[tuple[str, float]]:
+    """Cross each message of an epoch with a drawn one of its fold: half of them with written mail, which is the scarcer."""
+    by_fold: dict[tuple[int, bool], list[str]] = defaultdict(list)
+    for example in varied:
+        by_fold[teachers.fold_of(example), example.dataset == teachers.WRITTEN].append(example.text)
+    found: list[tuple[str, float]] = []
+    for (fold, is_written), texts in sorted(by_fold.items()):
+        others = [by_fold[fold, one] or texts for one in (True, False)]
+        crossed = [corpora.cross(text, draw.choice(draw.choice(others)), draw) for text in texts]
+        targets = taught.ask(crossed, [fold] * len(crossed), is_written=is_written)
+        found += zip(crossed, map(float, targets), strict=True)
+    return found
 
 
 def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> None:

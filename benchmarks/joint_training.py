@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -47,7 +48,7 @@ class JointRecipe:
         batch_tokens: tokens of one step, padding included.
         learning_rate: at its highest, after `warm_up` steps; a cosine takes it down.
         embedding_factor: the token embedding learns so many times as fast: a rare token has few steps to move in.
-        prefix_share: share of the label's loss that all prefixes bear; the rest is the last token's.
+        prefix_share: share of the label's loss that all prefixes of a message bear; the rest is the last token's.
         next_token_weight: of the next-token loss beside the label's.
         next_tokens: positions of a batch at which the next token is asked.
         strange_tokens: share of the tokens that are replaced by drawn ones before the model reads them.
@@ -63,7 +64,7 @@ class JointRecipe:
     prefix_share: float = 0.5
     next_token_weight: float = 0.2
     next_tokens: int = 384
-    strange_tokens: float = 0.1
+    strange_tokens: float = 0.05
     weight_decay: float = 0.1
     warm_up: int = 100
     seed: int = 123
@@ -83,8 +84,18 @@ class Course:
     token_loss: float = 0.0
 
 
-Message = tuple[Sequence[int], float]
-"""Token ids and the probability of spam that is taught: 1 for spam, 0 for ham, or between them where a teacher has doubts."""
+class Message(NamedTuple):
+    """What is learned from.
+
+    Attributes:
+        ids: the tokens.
+        spam: the probability of spam that is taught: 1 for spam, 0 for ham, or between them where a teacher has doubts.
+        is_one: whether every prefix has that label too; what was put together of two messages has it as a whole alone.
+    """
+
+    ids: Sequence[int]
+    spam: float
+    is_one: bool = True
 
 
 def train_jointly(classifier: Classifier, epoch: Callable[[int], Sequence[Message]], recipe: JointRecipe, file: Path) -> None:
@@ -126,7 +137,7 @@ def _count(course: Course, batch: Sequence[Message], losses: tuple[float, float]
         for mean, loss in zip((course.label_loss, course.token_loss), losses, strict=True)
     )
     course.step, course.num_steps = course.step + 1, course.num_steps + 1
-    course.num_tokens += sum(len(ids) for ids, _ in batch)
+    course.num_tokens += sum(len(message.ids) for message in batch)
     course.seconds = seconds
 
 
@@ -145,8 +156,8 @@ def _batches(messages: Sequence[Message], recipe: JointRecipe, epoch: int) -> li
     batches: list[list[Message]] = []
     for start in range(0, len(messages), SORTED_AT_ONCE):
         batch: list[Message] = []
-        for message in sorted(messages[start : start + SORTED_AT_ONCE], key=lambda message: len(message[0])):
-            is_full = len(message[0]) * (len(batch) + 1) > recipe.batch_tokens or len(batch) == MOST_AT_ONCE
+        for message in sorted(messages[start : start + SORTED_AT_ONCE], key=lambda message: len(message.ids)):
+            is_full = len(message.ids) * (len(batch) + 1) > recipe.batch_tokens or len(batch) == MOST_AT_ONCE
             if batch and is_full:
                 batches.append(batch)
                 batch = []
@@ -161,15 +172,16 @@ def _step(
 ) -> tuple[float, float]:
     """Make one step; return the label's loss at the last token and the next-token loss."""
     device = next(classifier.parameters()).device
-    ids, lengths = (tensor.to(device) for tensor in pad([ids for ids, _ in batch], PAD_ID))  # (B, T), (B,)
-    spam = torch.tensor([label for _, label in batch], device=device)  # (B,)
+    ids, lengths = (tensor.to(device) for tensor in pad([message.ids for message in batch], PAD_ID))  # (B, T), (B,)
+    spam = torch.tensor([message.spam for message in batch], device=device)  # (B,)
+    are_one = torch.tensor([message.is_one for message in batch], device=device)  # (B,)
     labels = torch.stack((1.0 - spam, spam), 1)  # (B, 2)
     with computing_in("auto", device):
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + course.num_steps)
         hidden = classifier.trunk(
             _with_strangers(ids, recipe.strange_tokens, classifier.trunk.config.vocab_size, generator)
         )  # (B, T, D)
-        label_loss, last_loss = _label_loss(classifier.head, hidden, lengths, labels, recipe)
+        label_loss, last_loss = _label_loss(classifier.head, hidden, lengths, labels, recipe.prefix_share * are_one)
         places = _places(lengths, ids.shape[1], recipe.next_tokens, generator)
         token_loss = _next_token_loss(classifier.trunk.wte.weight, hidden, ids, places)
     (label_loss + recipe.next_token_weight * token_loss).backward()  # type: ignore[no-untyped-call]
@@ -188,8 +200,8 @@ def _with_strangers(ids: Tensor, share: float, vocab_size: int, generator: torch
     return torch.where(is_strange.to(ids.device), strangers.to(ids.device), ids)
 
 
-def _label_loss(head: nn.Module, hidden: Tensor, lengths: Tensor, labels: Tensor, recipe: JointRecipe) -> tuple[Tensor, Tensor]:
-    """Ask for the label at the last token and at every one: the joined loss, and that of the last token alone."""
+def _label_loss(head: nn.Module, hidden: Tensor, lengths: Tensor, labels: Tensor, prefix_shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Ask for the label at the last token and at all: the loss with so much of the latter, (B,), and that of the last alone."""
     num_messages, longest, _ = hidden.shape
     linear: nn.Linear = head.linear  # type: ignore[assignment]
     logits = linear(hidden).float()  # (B, T, 2)
@@ -199,7 +211,7 @@ def _label_loss(head: nn.Module, hidden: Tensor, lengths: Tensor, labels: Tensor
     asked = (places < lengths[:, None]) & (places >= FIRST_ASKED)  # (B, T)
     prefixes = (losses * asked).sum(1) / asked.sum(1).clamp_min(1)  # (B,)
     last = losses.gather(1, (lengths - 1)[:, None])[:, 0]  # (B,)
-    return (recipe.prefix_share * prefixes + (1.0 - recipe.prefix_share) * last).mean(), last.mean()
+    return (prefix_shares * prefixes + (1.0 - prefix_shares) * last).mean(), last.mean()
 
 
 def _places(lengths: Tensor, longest: int, most: int, generator: torch.Generator) -> Tensor:

@@ -46,6 +46,27 @@ def test_variation_keeps_the_subject_line_in_place(seed):
     assert fields.splitlines()[-1].startswith("Subject: ")
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_crossed_keeps_the_form_and_takes_from_both(seed):
+    """Fields of either, an empty line, sentences of one or both and of nobody else."""
+    other = "Subject: The minutes\n\nWe met. We spoke. We left."
+    crossed = corpora.cross(TEXT, other, random.Random(seed))
+    fields, gap, body = crossed.partition("\n\n")
+
+    assert gap
+    assert set(fields.splitlines()) <= set(TEXT.splitlines()) | set(other.splitlines())
+    assert body
+    assert set(body.split()) <= set(TEXT.split()) | set(other.split())
+
+
+def test_crossings_differ():
+    """What two messages give together is not one text."""
+    other = "We met. We spoke. We left.\nWe came back. We slept."
+    crossed = {corpora.cross(TEXT, other, random.Random(seed)) for seed in range(40)}
+
+    assert len(crossed) > 20
+
+
 def test_an_epoch_repeats_and_the_next_differs():
     """The same number draws the same messages in the same order and variation; another draws others."""
     train = [

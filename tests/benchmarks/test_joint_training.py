@@ -5,7 +5,7 @@ import random
 import joint_training
 import pytest
 import torch
-from joint_training import JointRecipe, train_jointly
+from joint_training import JointRecipe, Message, train_jointly
 
 from spamd.model.classifier import Classifier, pad
 from spamd.model.gpt2 import GPT2, GPT2Config
@@ -33,7 +33,7 @@ def _epoch(number):
         label = draw.randrange(2)
         if label:
             ids[draw.randrange(len(ids))] = SPAM_TOKEN
-        messages.append((ids, label))
+        messages.append(Message(ids, label))
     return messages
 
 
@@ -53,8 +53,8 @@ def test_what_gives_a_class_away_is_learned(tmp_path):
     classifier = _trained(tmp_path / "state.safetensors", 60_000)
     unseen = _epoch(10_000)
     with torch.no_grad():
-        logits = classifier(*pad([ids for ids, _ in unseen], 0))
-    right = sum(int(row[1] > row[0]) == label for row, (_, label) in zip(logits, unseen, strict=True))
+        logits = classifier(*pad([message.ids for message in unseen], 0))
+    right = sum(int(row[1] > row[0]) == label for row, (_, label, _) in zip(logits, unseen, strict=True))
 
     assert right >= 60
 
@@ -74,11 +74,29 @@ def test_doubt_is_taught(tmp_path):
     torch.manual_seed(5)
     classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
     recipe = JointRecipe(num_tokens=20_000, batch_tokens=256, learning_rate=1e-2, embedding_factor=1.0, warm_up=5)
-    train_jointly(classifier, lambda number: [(ids, 0.5) for ids, _ in _epoch(number)], recipe, tmp_path / "state.safetensors")
+    train_jointly(
+        classifier,
+        lambda number: [Message(message.ids, 0.5) for message in _epoch(number)],
+        recipe,
+        tmp_path / "state.safetensors",
+    )
     with torch.no_grad():
-        logits = classifier(*pad([ids for ids, _ in _epoch(10_000)], 0))
+        logits = classifier(*pad([message.ids for message in _epoch(10_000)], 0))
 
     assert logits.softmax(1)[:, 1].sub(0.5).abs().max() < 0.1
+
+
+def test_prefixes_of_what_was_put_together_are_not_asked():
+    """The label of two messages together says nothing of the first alone: only the last token bears the loss."""
+    head = LastToken(CONFIG.n_embd, 2)
+    hidden = torch.randn(2, 12, CONFIG.n_embd, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    last = joint_training._label_loss(head, hidden, torch.tensor([12, 9]), labels, torch.tensor([0.0, 0.0]))
+    both = joint_training._label_loss(head, hidden, torch.tensor([12, 9]), labels, torch.tensor([0.5, 0.0]))
+
+    assert last[0] == last[1]
+    assert both[0] != last[0]
+    assert both[1] == last[1]
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ def _mail(sittings, tell):
 def test_what_holds_in_all_sittings_is_known(tokenizer):
     """A word that is in spam everywhere gives it away in mail that was not learned from."""
     examples = _mail(8, lambda _, label: "prize" if label is Label.SPAM else "minutes")
-    found = teachers.soft_labels(examples, tokenizer, 1)
+    found = teachers.Teachers(examples, tokenizer, 1).doubts
 
     assert found[1::2].min() > found[0::2].max()
 
@@ -49,7 +49,7 @@ def test_what_holds_in_all_sittings_is_known(tokenizer):
 def test_what_holds_in_one_sitting_alone_is_not_known(tokenizer):
     """A word that tells the class within its own sitting alone is no evidence: nobody else could have learned it."""
     examples = _mail(8, lambda sitting, label: "".join(random.Random(f"{sitting}{label}").choices("bcdfghjk", k=8)))
-    found = teachers.soft_labels(examples, tokenizer, 1)
+    found = teachers.Teachers(examples, tokenizer, 1).doubts
 
     assert abs(np.mean(found[1::2]) - np.mean(found[0::2])) < 0.2
 
@@ -59,4 +59,22 @@ def test_mail_of_one_class_is_not_doubted(tokenizer):
     examples = _mail(8, lambda _, label: "prize" if label is Label.SPAM else "minutes")
     examples += [Example(f"prize number {n}", Label.SPAM, f"{n}", "lists_ham") for n in range(10)]
 
-    assert [1.0] * 10 == teachers.soft_labels(examples, tokenizer, 1)[-10:].tolist()
+    assert [1.0] * 10 == teachers.Teachers(examples, tokenizer, 1).doubts[-10:].tolist()
+
+
+def test_only_those_who_have_not_seen_a_fold_are_asked_about_it(tokenizer):
+    """What one sitting alone would teach is known to those who learned from it, and not to those of its own fold."""
+    examples = _mail(8, lambda sitting, label: f"prize{sitting}" if label is Label.SPAM else f"minutes{sitting}")
+    taught = teachers.Teachers(examples, tokenizer, 1)
+    spam = next(example for example in examples if example.label is Label.SPAM)
+    own = teachers.fold_of(spam)
+    others = [fold for fold in range(teachers.FOLDS) if fold != own]
+    found = taught.ask([spam.text] * teachers.FOLDS, [own, *others], is_written=True)
+
+    assert found[0] < found[1:].min()
+
+
+def test_without_both_classes_nobody_can_be_asked(tokenizer):
+    """Mail of one class teaches nothing: one sentence says so."""
+    with pytest.raises(ValueError, match="one class"):
+        teachers.Teachers([one for one in _mail(8, lambda *_: "x") if one.label is Label.HAM], tokenizer, 1)

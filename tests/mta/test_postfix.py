@@ -65,9 +65,10 @@ class Way:
             self.set_up()
 
     async def waits(self, recipient: str) -> bool:
-        """Wait until Postfix has tried a message to `recipient` for the first time; tell whether it found out that spamd is down."""
+        """Wait until Postfix has tried to pass a message on; tell whether it found out that spamd is down."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (tried := re.search(rf"to=<{re.escape(recipient)}>.* status=.*", self.postfix.log())):  # noqa: ASYNC110  Postfix tells nobody
+            wanted = rf"to=<{re.escape(recipient)}>.* status=.*"
+            while not (tried := re.search(wanted, self.postfix.log())):  # noqa: ASYNC110  Postfix tells nobody
                 await asyncio.sleep(0.05)
         return f":{self.ports[10025]}: Connection refused" in tried[0]
 
@@ -253,7 +254,7 @@ async def test_mail_is_not_lost_while_spamd_is_down(way, sink):
 
 
 async def waiting(way):
-    """Send messages until one waits for spamd, since for a moment after a reload processes from before it pass mail on; return its recipient."""
+    """Send mail until a message waits for spamd: just after a reload old processes still pass it on; return its recipient."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await way.waits(recipient := await send(way, TOP + b"x\r\n")):
             pass
