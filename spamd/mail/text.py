@@ -31,6 +31,7 @@ Whoever changes what this module or those below it produce raises `TEXT_VERSION`
 import base64
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from spamd.mail.addresses import recipients_of, split_address, without_recipients, without_tags
 from spamd.mail.charsets import decode_text
@@ -58,7 +59,8 @@ _UNREAD_TEXT = frozenset(
 )
 _PAGE_START = re.compile(r"\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w{3,}")
-_WRAPPED = re.compile(r"(?<=\n)((?![>|#*+-])(?=[^\n]{0,60} )[^\n]{50,90})\n(?=[^\W_])")
+_WRAPPED = range(50, 91)
+_FIRST_WORDS = 61
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +268,14 @@ def _declared_in(part: Part) -> str:
 
 def _unwrap(text: str) -> str:
     """Join the lines of paragraphs that were wrapped for a narrow screen."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _WRAPPED.sub(r"\1 ", f"\n{text}")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    joined = [line + (" " if _is_wrapped(line, behind) else "\n") for line, behind in pairwise([*lines, ""])]
+    return "".join(joined)
+
+
+def _is_wrapped(line: str, behind: str) -> bool:
+    """Whether a line goes on in the one behind it: as long as lines are made, and neither a quotation nor an item of a list."""
+    return len(line) in _WRAPPED and line[0] not in ">|#*+-" and " " in line[:_FIRST_WORDS] and behind[:1].isalnum()
 
 
 def _says_something_else(plain: str, page: str) -> bool:

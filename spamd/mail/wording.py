@@ -15,13 +15,14 @@ _INVISIBLE = re.compile(
 )
 _IN_WORD = re.compile("(?<=[A-Za-z])[\u00ad\u034f\u180e\u200b-\u200f\u2060-\u2064\ufeff]+(?=[A-Za-z])")
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_SPACES = re.compile(r"[^\S\n]+")
-_LINE_ENDS = re.compile(r" ?\n[ \n]*")
+_ASCII_LINE_ENDS = bytes.maketrans(b"\r\x0b\x0c", b"\n\n\n")
+_ASCII_INVISIBLE = bytes(code for code in range(128) if code not in range(0x20, 0x7F) and code not in b"\t\n\r\x0b\x0c")
 _DECORATION = re.compile(r"([^\w\s] ?)\1{3,}")
 _PAIRED_DECORATION = re.compile(r"([^\w\s]{2})\1{3,}")
 _SAME_LETTER = re.compile(r"(\w)\1{7,}")
 _MAILTO = re.compile(r" ?[<\[]mailto:[^<>\[\]\s]{1,200}[>\]]")
-_CODE = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
+_LEAST_CODE = 40
+_CODE = re.compile(rf"[A-Za-z0-9+/=_-]{{{_LEAST_CODE},}}")
 _LONG_WORD = re.compile(r"[!-~]{81,}")
 _CODE_LINES = re.compile(r"(?:(?:^|\n)[>| ]*[A-Za-z0-9+/=_-]{16}\.\.\.(?=\n|\Z)){2,}")
 _OTHER = "\u0370-\u03ff\u0400-\u052f"
@@ -62,11 +63,10 @@ def plain_wording(text: str, max_characters: int) -> Wording:
         The plain text: NFKC, lines stripped, none of them empty, URLs cut to hosts.
     """
     num_invisible = 0
-    text = _LINE_END.sub("\n", text)
-    if not text.isascii():
-        text, num_invisible = _without_invisible(text)
+    if text.isascii():
+        text = text.replace("\r\n", "\n").encode("ascii").translate(_ASCII_LINE_ENDS, _ASCII_INVISIBLE).decode("ascii")
     else:
-        text = drop_invisible(text)
+        text, num_invisible = _without_invisible(_LINE_END.sub("\n", text))
     text = _squeeze(text)
     if len(text) > 4 * max_characters:
         text = keep_ends(_shorten(text), 4 * max_characters)
@@ -90,7 +90,7 @@ def _without_invisible(text: str) -> tuple[str, int]:
 
 def _squeeze(text: str) -> str:
     """Make every run of blanks one blank, and drop empty lines."""
-    return _LINE_ENDS.sub("\n", _SPACES.sub(" ", text)).strip()
+    return "\n".join(filter(None, [" ".join(line.split()) for line in text.split("\n")]))
 
 
 def _unmask(text: str) -> tuple[str, int]:
@@ -115,6 +115,9 @@ def _shorten(text: str) -> str:
     text = _DECORATION.sub(r"\1\1\1", text)
     text = _PAIRED_DECORATION.sub(r"\1\1", text)
     text = _SAME_LETTER.sub(r"\1\1\1\1\1", text)
+    # No word is so long in most texts, and to look at each place for one would take longer than all the rest.
+    if max(map(len, text.split()), default=0) < _LEAST_CODE:
+        return text
     text = _LONG_WORD.sub(lambda match: f"{match[0][:40]}...", text)
     text, num_codes = _CODE.subn(lambda match: f"{match[0][:16]}...", text)
     return _CODE_LINES.sub(lambda match: match[0][: match[0].find("...") + 3], text) if num_codes > 1 else text
