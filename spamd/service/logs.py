@@ -10,6 +10,7 @@ characters in values are escaped, so that nobody forges a line.
 """
 
 import contextlib
+import json
 import logging
 import sys
 import traceback
@@ -25,6 +26,9 @@ QUIET_LOGGERS = ("mail",)
 """Loggers that are heard from errors up: aiosmtpd writes sender and recipients below that."""
 
 NUM_FRAMES = 5
+
+FIRST_KEYS = ("timestamp", "level", "event")
+"""What every line begins with."""
 
 
 def configure_logging(level: str, log_format: str, stream: TextIO | None = None) -> None:
@@ -113,10 +117,11 @@ def _place_of_exception(_logger: WrappedLogger, _name: str, event: EventDict) ->
 
 def _one_line(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Escape control characters, and put first what every line has."""
+    line = {key: event[key] for key in FIRST_KEYS if key in event}
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            event[key] = value.encode("unicode_escape").decode("ascii")
-    return {key: event[key] for key in ("timestamp", "level", "event") if key in event} | dict(event)
+        is_plain = not isinstance(value, str) or value.isprintable()
+        line[key] = value if is_plain else value.encode("unicode_escape").decode("ascii")
+    return line
 
 
 _SHARED: tuple[Processor, ...] = (
@@ -129,4 +134,7 @@ _SHARED: tuple[Processor, ...] = (
 )
 """What happens to every line, ours or not, before it is rendered."""
 
-_JSON = structlog.processors.JSONRenderer(default=str)
+_encode = json.JSONEncoder(default=str).encode
+
+_JSON = structlog.processors.JSONRenderer(serializer=lambda event, **_: _encode(event))
+"""With one encoder for all lines; `json.dumps` would make one for each."""
