@@ -12,6 +12,7 @@ only safetensors and JSON; writes nothing to disk.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -71,6 +72,9 @@ def run_daemon(settings_file: Path | None = None) -> None:
     registry = Registry(settings.state_dir)
     engine = load_engine(settings, heads, registry.current())
     daemon = Daemon(settings, settings_file, registry, heads, engine, fleet=fleet)
+    # What is loaded now stays: no collection of garbage need walk through it, with all sessions waiting meanwhile.
+    gc.collect()
+    gc.freeze()
     asyncio.run(daemon.serve(reload_wanted))
     _leave()
 
