@@ -1,11 +1,11 @@
-"""The daemon end to end, with the checkpoint that ships, beside SpamAssassin on the same messages; and how long others wait.
+"""The daemon end to end with the checkpoint that ships, beside SpamAssassin and rspamd on the same messages; how long others wait.
 
 spamd runs as an administrator would start it, in a process of its own, without a cache, before an smtp-sink. Twenty sessions send
 every message once, each session the next message as soon as the last is answered: that gives the rate. At a quarter, a half and
 three quarters of it messages come at random times, and the time from when each was due to the reply to its dot is taken. While
 twenty sessions keep it busy, others connect and say EHLO, and the time to both replies is taken.
 
-SpamAssassin is measured by `spamassassin.py`. Called by `engine.py`.
+SpamAssassin is measured by `spamassassin.py`, rspamd by `rspamd.py`. Called by `engine.py`.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import rspamd
 import spamassassin
 import written_mail
 from hostile import Session, memory
@@ -177,7 +178,7 @@ def measure_spamd(messages: Sequence[bytes]) -> dict[str, Any]:
 
 
 def measure(mail: Path | None, most: int) -> dict[str, Any]:
-    """Measure both on the same messages, and print what comes of it."""
+    """Measure all filters on the same messages, and print what comes of it."""
     with tempfile.TemporaryDirectory() as folder:
         if mail is None:
             written_mail.write(Path(folder))
@@ -191,10 +192,12 @@ def measure(mail: Path | None, most: int) -> dict[str, Any]:
         print(f"  at {load} of that: p50 {row['p50']:.0f} ms, p95 {row['p95']:.0f} ms, p99 {row['p99']:.0f} ms")
     row = found["greeting_milliseconds"]
     print(f"  banner and EHLO while busy: p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms", flush=True)
-    theirs, note = spamassassin.messages_per_second(messages)
-    if theirs is None:
-        print(note)
-        return found
-    ratio = found["end_to_end_messages_per_second"] / theirs
-    print(f"SpamAssassin: {theirs:.1f} messages/s ({note}); spamd is {ratio:.1f} times as fast")
-    return found | {"spamassassin_messages_per_second": theirs, "vs_spamassassin": ratio}
+    for name, peer in (("SpamAssassin", spamassassin), ("rspamd", rspamd)):
+        theirs, note = peer.messages_per_second(messages)
+        if theirs is None:
+            print(note, flush=True)
+            continue
+        ratio = found["end_to_end_messages_per_second"] / theirs
+        print(f"{name}: {theirs:.1f} messages/s ({note}); spamd is {ratio:.2f} times as fast", flush=True)
+        found |= {f"{name.lower()}_messages_per_second": theirs, f"vs_{name.lower()}": ratio}
+    return found

@@ -121,13 +121,11 @@ def program(name: str) -> str:
 @contextlib.contextmanager
 def sink() -> Iterator[str]:
     """Run smtp-sink; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:{1}".format(*probe.getsockname())
+    address = free_address()
     owner = ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen([program("smtp-sink"), *owner, address, "1000"], stderr=subprocess.DEVNULL)
     try:
-        _wait_for(address)
+        wait_for(address)
         yield address
     finally:
         process.kill()
@@ -144,14 +142,21 @@ def contestant(name: str, next_hop: str) -> Iterator[tuple[str, int]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         address = process.stdout.readline().strip() if process.stdout else ""
-        _wait_for(address)
+        wait_for(address)
         yield address, process.pid
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_for(address: str) -> None:
+def free_address() -> str:
+    """Find a port of this host that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return "127.0.0.1:{1}".format(*probe.getsockname())
+
+
+def wait_for(address: str) -> None:
     """Wait until somebody listens."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + START_SECONDS

@@ -7,7 +7,6 @@ it learns before it is measured and not while it is. Called by `engine_mail.py`.
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from proxy import free_address, wait_for
+
 from spamd.inference.devices import usable_cpus
 from spamd.mail.mailboxes import StoredMessage
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 MIN_LEARNED = 200
-START_SECONDS = 60.0
 NUM_TO_WARM_UP = 10
 
 
@@ -74,33 +74,18 @@ def _learn(folder: Path, messages: Sequence[StoredMessage]) -> str:
 @contextlib.contextmanager
 def _daemon(program: str, folder: Path) -> Iterator[int]:
     """Run spamd; yields its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    address = free_address()
+    port = int(address.rpartition(":")[2])
     settings = [option for line in (folder / "user_prefs").read_text().splitlines() for option in ("--cf", line)]
     owner = ["-u", "nobody"] if os.geteuid() == 0 else []
     command = [program, "-L", "-x", "-i", "127.0.0.1", "-p", str(port), "-m", str(usable_cpus()), *settings, *owner]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={"PATH": SYSTEM_PATH, "HOME": str(folder)})
     try:
-        _wait_for(port)
+        wait_for(address)
         yield port
     finally:
         process.terminate()
         process.wait()
-
-
-def _wait_for(port: int) -> None:
-    """Wait until somebody listens."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 def _ask(port: int, message: StoredMessage) -> bytes:
