@@ -1,4 +1,4 @@
-"""The daemon end to end with the checkpoint that ships, beside SpamAssassin and rspamd on the same messages; how long others wait.
+"""The daemon end to end with the checkpoint that ships, beside SpamAssassin and rspamd on the same messages.
 
 spamd runs as an administrator would start it, in a process of its own, without a cache, before an smtp-sink. Twenty sessions send
 every message once, each session the next message as soon as the last is answered: that gives the rate. At a quarter, a half and
