@@ -89,6 +89,7 @@ class DaemonProcess:
         settings: lines to add to the settings, sections and all.
         inherited: a listening socket to hand over as systemd does.
         watchdog_seconds: how long the fake systemd would wait for a sign of life; 0 keeps no watch.
+        log: where its log goes; a file in its folder if not told.
 
     Attributes:
         registry: the checkpoints of its state folder.
@@ -105,8 +106,10 @@ class DaemonProcess:
         settings: str = "",
         inherited: socket.socket | None = None,
         watchdog_seconds: float = 0,
+        log: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.log = log or folder / "log"
         self.registry = Registry(folder / "state")
         self.registry.checkpoints_dir.mkdir(parents=True)
         self.settings = folder / "spamd.toml"
@@ -128,7 +131,7 @@ class DaemonProcess:
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(str(self.folder / "notify"))
         self._notices.settimeout(0)
-        with (self.folder / "log").open("wb") as log:
+        with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self._command(),
                 env=self._environment(),
@@ -139,7 +142,7 @@ class DaemonProcess:
         ended = asyncio.create_task(self.process.wait())
         await asyncio.wait({first, ended}, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
-        assert first.done(), (self.folder / "log").read_text()
+        assert first.done(), self.log.read_text() if self.log.is_file() else self.log
         assert first.result().startswith("READY=1\n")
         return self
 
@@ -166,7 +169,7 @@ class DaemonProcess:
 
     def lines(self, event: str) -> list[dict]:
         """Return the log lines about an event so far."""
-        text = (self.folder / "log").read_text()
+        text = self.log.read_text()
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in lines if line["event"] == event]
 

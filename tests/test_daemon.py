@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import structlog
@@ -132,6 +133,28 @@ async def test_sigterm_drains(tmp_path, tiny_checkpoint):
 
     assert ("421", "250", 0) == (farewell[:3], reply[:3], code)
     assert 1 == len(next_hop.messages)
+
+
+@pytest.mark.slow
+async def test_a_full_disk_stops_no_mail(tmp_path, tiny_checkpoint):
+    """Where the log's disk is full, the daemon starts, filters, reloads and ends in peace; only the lines are lost."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = "127.0.0.1:{1}".format(*listening.getsockname())
+        options = {"inherited": listening, "log": Path("/dev/full")}
+        async with (
+            NextHop() as next_hop,
+            DaemonProcess(tmp_path / "daemon", tiny_checkpoint, next_hop.address, **options) as running,
+        ):
+            # More lines than any buffer on the way to the disk holds.
+            replies = [await _send(address) for _ in range(60)]
+            running.reload()
+            await running.reloaded()
+            replies.append(await _send(address))
+            running.process.terminate()
+            code = await running.process.wait()
+
+    assert {"250"} == {reply[:3] for reply in replies}
+    assert (61, 0) == (len(next_hop.messages), code)
 
 
 @pytest.mark.slow
