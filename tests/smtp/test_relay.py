@@ -17,7 +17,7 @@ WIRE = b"Subject: x\r\n\r\n..dot\r\n"
 @pytest.fixture
 async def connection(next_hop):
     """A connection that has introduced itself."""
-    made = await OurNextHop(next_hop.address, hostname="mx.test", timeouts=SHORT).connect()
+    made = await OurNextHop(next_hop.address, hostname="mx.test").connect()
     yield made
     made.abort()
     await asyncio.sleep(0)
@@ -157,6 +157,18 @@ async def test_next_hops_that_do_not_read_are_given_up():
         with pytest.raises(RelayError, match=r"read nothing of a message for 0\.15 s"):
             await connection.send(b"x" * 30_000_000 + b"\r\n")
         assert False is connection.has_sent_dot
+
+
+async def test_next_hops_that_are_gone_in_the_middle_of_a_message_are_an_error():
+    """A connection that breaks while a message is sent is no yes to it, and no dot was sent."""
+
+    async def leave(reader, _writer):
+        await reader.readexactly(10)
+
+    async with next_hop_after_data(leave) as connection:
+        with pytest.raises(RelayError, match="next hop"):
+            await connection.send(b"x" * 30_000_000 + b"\r\n")
+        assert (True, False) == (connection.is_lost, connection.has_sent_dot)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "unix:/nowhere/socket"])

@@ -6,8 +6,8 @@ import time
 
 import pytest
 from certificates import Authority
-from next_hop import Fault
-from smtp_peers import Client, FixedJudge
+from next_hop import Fault, NextHop
+from smtp_peers import Client, FixedJudge, below_our_fields
 
 from spamd.config import SmtpSettings
 from spamd.errors import ConfigError
@@ -38,6 +38,18 @@ async def test_unix_clients_are_served(start, tmp_path, next_hop):
         await proxy.close()
 
     assert b"Received: from client.test by mx.test" in next_hop.messages[1].wire
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+async def test_unix_sockets_on_both_sides(start, tmp_path, protocol):
+    """Between a client and a next hop that both use UNIX sockets, a message arrives like any other."""
+    async with NextHop(path=f"{tmp_path}/next-hop", protocol=protocol) as hop:
+        proxy = await start(next_hop=hop, listen=f"unix:{tmp_path}/smtp", next_hop_protocol=protocol)
+        async with Client(proxy.addresses[0]) as client:
+            replies = [(await client.submit(WIRE))[:3] for _ in range(2)]
+
+    assert ([b"250", b"250"], [f"unix:{tmp_path}/smtp"]) == (replies, proxy.addresses)
+    assert [WIRE, WIRE] == [below_our_fields(message.content) for message in hop.messages]
 
 
 async def test_given_sockets_are_used(start, next_hop):
