@@ -1,5 +1,8 @@
 """The figures of the proxy's benchmarks are what they say."""
 
+import asyncio
+import sys
+
 import hostile
 import proxy
 import pytest
@@ -71,3 +74,34 @@ async def test_floods_end_with_the_last_reply(start_spamd):
 
         assert b"250" == (await hostile.commands(*[b"NOOP"] * 50)(address))[:3]
         assert b"421" == (await hostile.commands(*[b"NONSENSE"] * 50)(address))[:3]
+
+
+@pytest.fixture
+async def reading_process():
+    """A function that starts the proxy in a process of its own, where it reads out texts; gives its address and process id."""
+    running = []
+
+    async def start(next_hop):
+        command = [sys.executable, proxy.__file__, "--serve", proxy.READING, "--next-hop", next_hop]
+        running.append(await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE))
+        return (await running[-1].stdout.readline()).decode().strip(), running[-1].pid
+
+    yield start
+    for process in running:
+        process.kill()
+        await process.communicate()
+
+
+@pytest.mark.slow
+async def test_empty_lines_take_bounded_memory_and_time(reading_process):
+    """30 MiB of empty lines cost a proxy in a process of its own under 250 MiB in all, and 3 s of one core."""
+    async with NextHop() as hop:
+        address, process = await reading_process(hop.address)
+        async with hostile.Session(address) as session:
+            before = proxy.cpu_seconds(process)
+            reply = await session.submit(b"\r\n" * (15 * hostile.MIB))
+            seconds, peak = proxy.cpu_seconds(process) - before, hostile.memory(process, "VmHWM")
+
+    assert (b"250", 1) == (reply[:3], len(hop.messages))
+    assert 250 > peak / hostile.MIB
+    assert 3 > seconds
