@@ -110,6 +110,34 @@ def test_torch_can_work(directives):
     assert "sched_setaffinity" == directives["SystemCallFilter"][-1]
 
 
+@pytest.mark.parametrize(
+    ("drop_in", "setting", "name"),
+    [
+        ("tls.conf", "smtp.tls_certificate", "certificate.pem"),
+        ("tls.conf", "smtp.tls_key", "key.pem"),
+        ("fleet.conf", "scoring.remote_token_file", "fleet-token"),
+    ],
+)
+def test_secrets_are_read_where_systemd_shows_them(drop_in, setting, name, tmp_path, monkeypatch):
+    """What a drop-in loads as a credential is where its variables tell the settings to look, and outside the service's folders."""
+    lines = (FOLDER / "spamd.service.d" / drop_in).read_text().splitlines()
+    loaded = dict(line.removeprefix("LoadCredential=").split(":") for line in lines if line.startswith("LoadCredential="))
+    for line in lines:
+        if line.startswith("Environment="):
+            variable, _, value = line.removeprefix("Environment=").partition("=")
+            monkeypatch.setenv(variable, value.replace("%d", str(tmp_path)))
+    section, _, key = setting.partition(".")
+
+    assert tmp_path / name == getattr(getattr(load_settings(), section), key)
+    assert loaded[name].startswith("/etc/")
+
+
+def test_spamassassins_unit_is_left_alone(directives):
+    """The unit takes no other name, stops no other unit and keeps off SpamAssassin's port: both daemons may run side by side."""
+    assert set() == {"Alias", "Conflicts", "Also"} & set(directives)
+    assert "783" not in {SmtpSettings().listen.rpartition(":")[2], SmtpSettings().next_hop.rpartition(":")[2]}
+
+
 def test_the_network_ends_at_this_machine(directives):
     """Nothing but loopback can be reached, whatever a model or plugin does."""
     assert (["any"], ["localhost"]) == (directives["IPAddressDeny"], directives["IPAddressAllow"])
