@@ -119,7 +119,7 @@ def test_torch_can_work(directives):
     ],
 )
 def test_secrets_are_read_where_systemd_shows_them(drop_in, setting, name, tmp_path, monkeypatch):
-    """What a drop-in loads as a credential is where its variables tell the settings to look, and outside the service's folders."""
+    """What a drop-in loads as a credential is where its variables tell the settings to look."""
     lines = (FOLDER / "spamd.service.d" / drop_in).read_text().splitlines()
     loaded = dict(line.removeprefix("LoadCredential=").split(":") for line in lines if line.startswith("LoadCredential="))
     for line in lines:

@@ -26,6 +26,8 @@ FALSE_ENDS = [
     for after in LINE_ENDS
     if b"\r\n.\r\n" not in before + dot + after
 ]
+# Published as well: an empty line before the dot, and a dot that is stuffed for whoever takes a bare LF for a line end.
+FALSE_ENDS += [b"\n\n.\r\n", b"\n..\n", b"\r\n..\n"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
