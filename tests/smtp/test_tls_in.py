@@ -1,6 +1,7 @@
 """TLS with clients: STARTTLS and implicit, nothing smuggled in before it, and files that cannot be used told at the start."""
 
 import asyncio
+import socket
 import ssl
 
 import pytest
@@ -72,6 +73,21 @@ async def test_implicit_tls(start, authority, files, next_hop):
     assert [b"502", b"250", b"250", b"354", b"250"] == [reply[:3] for reply in replies]
     assert b"STARTTLS" not in announced
     assert b"with UTF8SMTPS id" in next_hop.messages[0].content
+
+
+async def test_sockets_of_systemd_speak_tls(start, authority, files, next_hop):
+    """A socket that systemd hands over for TLS is served in TLS, and a client that waited in its backlog is not lost."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = "127.0.0.1:{1}".format(*listener.getsockname())
+    early = asyncio.ensure_future(Client(address, tls=authority.client(), name=NAME).__aenter__())
+    await asyncio.sleep(0.05)
+    proxy = await start(**files, tls_sockets=[listener])
+    client = await early
+    reply = await client.submit(WIRE)
+    await client.__aexit__()
+
+    assert (address, b"250") == (proxy.addresses[-1], reply[:3])
+    assert b"with ESMTPS id" in next_hop.messages[0].content
 
 
 async def test_both_addresses_share_their_limits(start, authority, files):
