@@ -13,6 +13,7 @@ Nothing of the validation and test parts is trained on, in any stage. Same seed,
 """
 
 import argparse
+import functools
 import random
 import shutil
 import sys
@@ -125,12 +126,13 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
         vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
         with torch.no_grad():
             classifier.trunk.wte.weight.copy_(vectors)
-    taught, targets = _teach(train_part, tokenizer)
+    teach = functools.cache(lambda: _teach(train_part, tokenizer))
     cuts = (LooseTokens(tokenizer, 0.0), LooseTokens(tokenizer, MERGES_LEFT_OUT))
 
     def epoch(number: int) -> list[Message]:
         """Vary, cross, cut and tokenise what an epoch sees."""
         draw = random.Random(SEED + number)  # noqa: S311  a seeded draw, not a secret
+        taught, targets = teach()
         varied = corpora.epoch(train_part, SEED, number)
         lessons = [(example.text, targets[example.dataset, example.origin], True) for example in varied]
         lessons += [(text, target, False) for text, target in _crossings(varied, taught, draw)]
