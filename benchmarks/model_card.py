@@ -44,7 +44,8 @@ CARD = """# The checkpoint that ships
 A GPT-2 of {parameters:,} parameters ({n_layer} blocks, width {n_embd}, {vocab_size:,} tokens, {n_positions} positions) with a
 two-class head on the last token. Trained on public and written mail by `benchmarks/default_checkpoint.py`, which makes this page
 too: token vectors from neighbourhoods first; then the next token and, at every token, a label that is half the truth and half
-what linear models think that have not seen the message; then the label at the last token.
+what linear models think that have not seen the message, beside texts crossed from two messages, for which what those models
+think is all of the label; then the label at the last token.
 
 - **Reads** version {text_version} of the text, at most {max_tokens} tokens of a message.
 - **Threshold** {threshold:.4f}: {note}

@@ -11,20 +11,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from proxy import free_address, wait_for
-from spamassassin import NUM_TO_WARM_UP, SYSTEM_PATH
+from spamassassin import SYSTEM_PATH, ask_about_all
 
 from spamd.inference.devices import usable_cpus
 from spamd.mail.mailboxes import StoredMessage
 
-ASKING_OTHERS = (
-    *("arc", "asn", "bimi", "dkim", "dmarc", "fuzzy_check", "mx_check", "rbl", "rspamd_update", "spf", "surbl", "url_redirector"),
-)
+ASKING_OTHERS = str.split("arc asn bimi dkim dmarc fuzzy_check mx_check rbl rspamd_update spf surbl url_redirector")
 """Modules that are switched off."""
 
 _SETTINGS = {
@@ -50,12 +46,7 @@ def messages_per_second(messages: Sequence[StoredMessage]) -> tuple[float | None
     if not program:
         return None, "Left out: rspamd, because it is not installed; install Debian's package rspamd."
     with tempfile.TemporaryDirectory() as name, _daemon(program, Path(name)) as port:
-        for message in messages[:NUM_TO_WARM_UP]:
-            _ask(port, message)
-        started = time.monotonic()
-        with ThreadPoolExecutor(2 * usable_cpus()) as threads:
-            actions = list(threads.map(lambda message: _ask(port, message), messages))
-        rate = len(messages) / (time.monotonic() - started)
+        rate, actions = ask_about_all(messages, lambda message: _ask(port, message))
     if not all(actions):
         return None, "Left out: rspamd, because it answered some messages without an action."
     return rate, "without network checks and without Bayes"

@@ -10,15 +10,17 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from proxy import free_address, wait_for
 
 from spamd.inference.devices import usable_cpus
 from spamd.mail.mailboxes import StoredMessage
 
+T = TypeVar("T")
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 MIN_LEARNED = 200
 NUM_TO_WARM_UP = 10
@@ -42,15 +44,20 @@ def messages_per_second(messages: Sequence[StoredMessage]) -> tuple[float | None
         folder.chmod(0o755)
         note = _learn(folder, messages)
         with _daemon(program, folder) as port:
-            for message in messages[:NUM_TO_WARM_UP]:
-                _ask(port, message)
-            started = time.monotonic()
-            with ThreadPoolExecutor(2 * usable_cpus()) as threads:
-                headers = list(threads.map(lambda message: _ask(port, message), messages))
-            rate = len(messages) / (time.monotonic() - started)
+            rate, headers = ask_about_all(messages, lambda message: _ask(port, message))
     if not all(b"X-Spam-Status:" in header for header in headers):
         return None, "Left out: SpamAssassin, because it answered some messages without a verdict."
     return rate, note
+
+
+def ask_about_all(messages: Sequence[StoredMessage], ask: Callable[[StoredMessage], T]) -> tuple[float, list[T]]:
+    """Ask a warmed-up filter about messages, two at a time for each CPU; returns messages a second and the answers."""
+    for message in messages[:NUM_TO_WARM_UP]:
+        ask(message)
+    started = time.monotonic()
+    with ThreadPoolExecutor(2 * usable_cpus()) as threads:
+        answers = list(threads.map(ask, messages))
+    return len(messages) / (time.monotonic() - started), answers
 
 
 def _learn(folder: Path, messages: Sequence[StoredMessage]) -> str:
