@@ -96,7 +96,7 @@ def test_the_comparison_names_its_figures():
     plain = {"seconds": 700.0, "validation_loss": 0.3, "peak_rss_mib": 900, "test_accuracy": 0.9, "padded_tokens": 129}
     plain |= {"messages": [1045, 149, 300], "curves": curves}
     ours = {"seconds": 35.0, "validation_loss": 0.29, "peak_rss_mib": 800, "test_accuracy": 0.9, "tokens": 37_000}
-    ours |= {"validation_tokens": 5_000, "messages": [1045, 149, 300]}
+    ours |= {"best_validation_loss": 0.25, "validation_tokens": 5_000, "messages": [1045, 149, 300]}
     figures = trainer.compare({"reference": [plain], "ours": [ours]}, 5, PUBLISHED["gpt2"])
 
     assert 20.0 == pytest.approx(figures["speedup_vs_reference"])
@@ -106,6 +106,7 @@ def test_the_comparison_names_its_figures():
     assert 140 < figures["teraflop"]["reference"] < 190
     assert 6 < figures["teraflop"]["ours"] < 10
     assert "20.0 times as fast" in trainer.describe(figures)
+    assert "validation loss 0.2500" in trainer.describe(figures)
 
 
 def test_every_row_names_options_that_exist():
