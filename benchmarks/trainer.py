@@ -126,7 +126,7 @@ def judge(classifier: Classifier, part: Part) -> tuple[float, float]:
 
 
 def measure_peak(device: str) -> float:
-    """Measure how many operations a second large products reach, in bfloat16 where the device has it: what it can give at best."""
+    """Measure how many operations a second large products reach at best, in bfloat16 where the device has it."""
     size = 2048 if device == "cpu" else 8192
     has_bfloat16 = uses_bfloat16(torch.device(device))
     one = torch.randn(size, size, device=device, dtype=torch.bfloat16 if has_bfloat16 else torch.float32)
