@@ -31,9 +31,11 @@ from spamd.errors import SpamdError
 from spamd.fleet.client import open_fleet
 from spamd.hooks.manager import Kind, load_plugins
 from spamd.inference.batching import Batcher
+from spamd.inference.devices import devices_of
 from spamd.inference.engine import Engine
 from spamd.inference.fallback import FallbackScorer, Fleet
 from spamd.inference.scored import Scorer
+from spamd.inference.team import Team
 from spamd.interfaces import HeadFactory
 from spamd.service.addresses import refuse_loop
 from spamd.service.filter import MessageFilter
@@ -70,8 +72,8 @@ def run_daemon(settings_file: Path | None = None) -> None:
     fleet = open_fleet(settings.scoring)
     heads = load_heads(settings)
     registry = Registry(settings.state_dir)
-    engine = load_engine(settings, heads, registry.current())
-    daemon = Daemon(settings, settings_file, registry, heads, engine, fleet=fleet)
+    scorer = load_scorer(settings, heads, registry.current())
+    daemon = Daemon(settings, settings_file, registry, heads, scorer, fleet=fleet)
     # What is loaded now stays: no collection of garbage need walk through it, with all sessions waiting meanwhile.
     gc.collect()
     gc.freeze()
@@ -89,8 +91,19 @@ def load_heads(settings: Settings) -> Mapping[str, HeadFactory]:
     return plugins.heads
 
 
-def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Path) -> Engine:
-    """Load a checkpoint as the settings say, and score with it once.
+def load_scorer(settings: Settings, heads: Mapping[str, HeadFactory], folder: Path) -> Scorer:
+    """Load a checkpoint as `load_engine` does, onto each GPU where the settings want all of them.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: a device cannot be used.
+    """
+    engines = [load_engine(settings, heads, folder, device) for device in devices_of(settings.scoring.device)]
+    return Team(engines) if len(engines) > 1 else engines[0]
+
+
+def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Path, device: str = "") -> Engine:
+    """Load a checkpoint as the settings say, on another device where one is named, and score with it once.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -99,7 +112,7 @@ def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Pa
     return Engine.load(
         folder,
         heads,
-        device=settings.scoring.device,
+        device=device or settings.scoring.device,
         threads=settings.scoring.threads,
         max_batch_tokens=settings.scoring.max_batch_tokens,
         precision=settings.scoring.precision,
@@ -115,7 +128,7 @@ class Daemon:
         settings_file: where they came from, to be read again at a reload.
         registry: says which checkpoint is promoted.
         heads: the heads on offer.
-        engine: the loaded checkpoint, which has scored already.
+        scorer: the loaded checkpoint, which has scored already.
         fleet: asked before it, where there is one.
     """
 
@@ -125,7 +138,7 @@ class Daemon:
         settings_file: Path | None,
         registry: Registry,
         heads: Mapping[str, HeadFactory],
-        engine: Engine,
+        scorer: Scorer,
         *,
         fleet: Fleet | None = None,
     ) -> None:
@@ -135,8 +148,8 @@ class Daemon:
         self._registry = registry
         self._heads = heads
         self._batcher = Batcher(
-            self._scorer(engine),
-            max_batch_tokens=settings.scoring.max_batch_tokens,
+            self._with_fleet(scorer),
+            max_batch_tokens=settings.scoring.max_batch_tokens * len(devices_of(settings.scoring.device)),
             max_waiting=settings.scoring.max_waiting_messages,
             cache_size=settings.scoring.cache_size,
         )
@@ -179,13 +192,13 @@ class Daemon:
             settings = load_settings(self._settings_file)
             if self._doors:
                 self._doors.renew_certificate()
-            engine = await loop.run_in_executor(self._loader, self._load_promoted)
+            scorer = await loop.run_in_executor(self._loader, self._load_promoted)
         except (SpamdError, OSError) as error:
             log.error("reload refused", reason=str(error), **self._model())  # noqa: TRY400  the sentence says it all
         except Exception as error:  # noqa: BLE001  a daemon that filters mail must survive a bad checkpoint
             log.error("reload refused", **describe(error), **self._model())  # noqa: TRY400  no traceback in a line
         else:
-            old = self._batcher.swap(self._scorer(engine))
+            old = self._batcher.swap(self._with_fleet(scorer))
             self._filter.threshold = settings.scoring.threshold
             set_level(settings.log.level)
             waiting = [key for key in changed_keys(self._settings, settings) if key not in RELOADABLE]
@@ -193,13 +206,13 @@ class Daemon:
         finally:
             self._announce()
 
-    def _scorer(self, engine: Engine) -> Scorer:
-        """Put the fleet, where there is one, before an engine."""
-        return FallbackScorer(engine, self._fleet) if self._fleet else engine
+    def _with_fleet(self, scorer: Scorer) -> Scorer:
+        """Put the fleet, where there is one, before what scores here."""
+        return FallbackScorer(scorer, self._fleet) if self._fleet else scorer
 
-    def _load_promoted(self) -> Engine:
+    def _load_promoted(self) -> Scorer:
         """Load the checkpoint that is promoted now; in a thread of its own."""
-        return load_engine(self._settings, self._heads, self._registry.current())
+        return load_scorer(self._settings, self._heads, self._registry.current())
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:
         """Reload whenever asked, one reload at a time; several wishes during one reload are one more reload."""

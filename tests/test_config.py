@@ -186,7 +186,7 @@ def test_wrong_addresses(monkeypatch, address):
         ('[smtp]\nhostname = "mx\\r\\nBcc: x"', "'mx\\r\\nBcc: x' is no host name"),
         ("[smtp]\ncommand_timeout_seconds = inf", "input should be a finite number"),
         ("[smtp]\ncommand_timeout_seconds = nan", "input should be a finite number"),
-        ("[scoring]\ndevice = 'gpu'", "'gpu' is no device; write auto, cpu, cuda or cuda:1."),
+        ("[scoring]\ndevice = 'gpu'", "'gpu' is no device; write auto, cpu, cuda, cuda:1 or cuda:all."),
         ("[scoring]\nthreshold = 1.0", "input should be less than 1, not 1.0"),
         ("[scoring]\ndeadline_seconds = 300", "(300) and smtp.next_hop_dot_timeout_seconds (300) must together stay below 600"),
         ("[smtp]\nnext_hop_dot_timeout_seconds = 590", "(20) and smtp.next_hop_dot_timeout_seconds (590)"),

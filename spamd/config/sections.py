@@ -26,7 +26,7 @@ class ScoringSettings(Section):
     """`[scoring]`: how messages are scored, and what happens when they cannot be."""
 
     device: Device = "auto"
-    """Where the model computes: `auto`, `cpu`, `cuda` or `cuda:1`."""
+    """Where the model computes: `auto`, `cpu`, `cuda`, `cuda:1`, or `cuda:all` for every GPU of the machine at once."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; `auto` is bfloat16 where the processor or GPU multiplies it natively."""
     threads: int = Field(default=0, ge=0)

@@ -78,9 +78,9 @@ def _json(value: str) -> Any:
 
 
 def _device(value: str) -> str:
-    """Accept `auto`, `cpu`, `cuda` and one of several GPUs."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
-        raise ValueError(f"{value!r} is no device; write auto, cpu, cuda or cuda:1.")
+    """Accept `auto`, `cpu`, `cuda`, one of several GPUs and all of them."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+|:all)?", value):
+        raise ValueError(f"{value!r} is no device; write auto, cpu, cuda, cuda:1 or cuda:all.")
     return value
 
 

@@ -16,13 +16,14 @@ from spamd.errors import ConfigError
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+ALL_GPUS = "cuda:all"
 
 
 def choose_device(name: str) -> torch.device:
     """Choose the device to score on.
 
     Args:
-        name: `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        name: `auto` (the first CUDA device, else the CPU), `cpu`, `cuda`, `cuda:N` or `cuda:all`, of which it takes the first.
 
     Returns:
         The device.
@@ -32,13 +33,24 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    device = torch.device("cuda" if name == ALL_GPUS else name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"[scoring] device = {name!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices here;"
             " write auto or cpu, or install a torch with CUDA and the driver."
         )
     return device
+
+
+def devices_of(name: str) -> list[str]:
+    """Name the devices that score together: each GPU where all are wanted, else the one that was named.
+
+    Args:
+        name: as for `choose_device`.
+    """
+    if name != ALL_GPUS:
+        return [name]
+    return [f"cuda:{number}" for number in range(max(1, torch.cuda.device_count()))]
 
 
 def set_threads(threads: int) -> int:

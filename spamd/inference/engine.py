@@ -50,6 +50,10 @@ class Engine:
         max_batch_tokens: tokens computed at once, padding included; a longer text goes alone. A CPU takes `CPU_BATCH_TOKENS`.
         precision: what the trunk computes in; `auto` is bfloat16 where the device multiplies it natively.
         spare: loads the checkpoint anew, for the CPU, where a GPU is lost; without it, scoring fails then.
+
+    Attributes:
+        card: of the checkpoint.
+        has_lost_gpu: whether it has gone on by the CPU since its GPU was lost.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Engine:
         spare: Callable[[], Checkpoint] | None = None,
     ) -> None:
         self.card: CheckpointCard = checkpoint.card
+        self.has_lost_gpu = False
         self._tokenizer = checkpoint.tokenizer
         self._budget = windows.budget(self.card.max_tokens, self.card.long_mail)
         self._num_parameters = sum(parameter.numel() for parameter in checkpoint.classifier.trunk.h.parameters())
@@ -87,7 +92,7 @@ class Engine:
         Args:
             folder: the checkpoint.
             heads: the heads on offer by name.
-            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `cuda:all`, which is the first one here.
             threads: threads for the CPU; 0 takes as many as this process may use. Holds for the whole process.
             max_batch_tokens: tokens computed at once, padding included.
             precision: as in the class.
@@ -223,6 +228,7 @@ class Engine:
             is_lost = True
             log.error("GPU lost, scoring goes on by CPU", device=str(self.device), reason=str(error).partition("\n")[0])  # noqa: TRY400
         if is_lost and self._spare:
+            self.has_lost_gpu = True
             self._move_to(self._spare(), torch.device("cpu"))
             return self.logits(sequences)
         if len(sequences) == 1:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spamd.errors import ConfigError
-from spamd.inference.devices import choose_device, set_threads, usable_cpus, workers
+from spamd.inference.devices import choose_device, devices_of, set_threads, usable_cpus, workers
 
 
 def test_auto_takes_what_there_is():
@@ -25,6 +25,22 @@ def test_absent_cuda_is_a_fault_of_the_settings(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match=r"device = 'cuda:1': torch .* sees 1 CUDA devices"):
         choose_device("cuda:1")
+
+
+def test_all_gpus_are_named_one_by_one(monkeypatch):
+    """`cuda:all` is each GPU for those who score, and the first for those who need one; anything else is itself."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert ["cuda:0", "cuda:1"] == devices_of("cuda:all")
+    assert torch.device("cuda") == choose_device("cuda:all")
+    assert ["auto"] == devices_of("auto")
+
+
+def test_all_gpus_of_none_are_a_fault_of_the_settings(monkeypatch):
+    """Where there is no GPU, `cuda:all` is refused as `cuda:0` is."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match="sees 0 CUDA devices"):
+        choose_device(devices_of("cuda:all")[0])
 
 
 def test_threads_are_set():
