@@ -6,8 +6,9 @@
 made, so that a run that was stopped goes on where it was. Stages: `texts` (what `message_text` makes of every message, without
 duplicates, split by hash), `vocabulary`, `joint` (next token and label at every prefix, from token vectors or, with `--start`,
 from a checkpoint on; half of each label is what `teachers.py` thinks, and half of the texts are crossed from two messages, where
-that is the whole label), `tuning` (the product's own trainer on mail as people get it, and half-way back), `judgement`
-(calibration, threshold, figures, model card) and, with `--install`, the copy into `spamd/model/default/`.
+that is the whole label), `tuning` (the product's own trainer on mail as people get it, and half-way back; with `--start`,
+half-way back to that as well), `judgement` (calibration, threshold, figures, model card) and, with `--install`, the copy into
+`spamd/model/default/`.
 
 Nothing of the validation and test parts is trained on, in any stage. Same seed, same machine, same checkpoint.
 """
@@ -195,7 +196,12 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     before = {name: value.detach().cpu().clone() for name, value in classifier.state_dict().items()}
     train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
     # Half-way back: fine-tuned on mail as it is, but not all the way to certainty (Wortsman et al. 2022, "Model soups").
-    classifier.load_state_dict({name: (value.cpu() + before[name]) / 2.0 for name, value in classifier.state_dict().items()})
+    weights = {name: (value.cpu() + before[name]) / 2.0 for name, value in classifier.state_dict().items()}
+    if options.start:
+        # And half-way back to the start: what a run learns from new mail costs some of what was known, and the mean keeps both.
+        started = load_file(options.start / "model.safetensors")
+        weights = {name: (value + started[name].float()) / 2.0 for name, value in weights.items()}
+    classifier.load_state_dict(weights)
     # What ships has half the digits: calibrate and judge what ships.
     classifier.to("cpu").half().float()
     save_file(classifier.state_dict(), file)
