@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=24, help="token sequences for the engine alone")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--mail", type=Path, help="stored messages to send; without it, mail written for this project")
-    parser.add_argument("--mail-messages", type=int, default=300, help="how many of them are sent at the most")
+    parser.add_argument("--mail-messages", type=int, default=600, help="how many of them are sent at the most")
     parser.add_argument("--without", choices=["engine", "mail"], help="leave one half out")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
