@@ -22,6 +22,9 @@ from spamd import daemon, doors
 from spamd.cli import spamd as program
 from spamd.config import load_settings
 from spamd.errors import CheckpointError
+from spamd.inference.engine import Engine
+from spamd.inference.team import Team
+from spamd.model.heads import spamd_register_heads
 from spamd.service.registry import Registry
 
 OTHER = "2026-01-02-abcdef"
@@ -401,6 +404,19 @@ def spamd(monkeypatch, capsys):
     yield run
     signal.signal(signal.SIGHUP, before)
     structlog.reset_defaults()
+
+
+def test_each_gpu_that_is_wanted_gets_an_engine(settings_file, tiny_checkpoint, monkeypatch):
+    """Where the settings want several devices, the checkpoint is loaded onto each, and all score together; here on CPUs."""
+    settings = load_settings(settings_file)
+    alone = daemon.load_scorer(settings, spamd_register_heads(), tiny_checkpoint)
+    monkeypatch.setattr(daemon, "devices_of", lambda _: ["cpu", "cpu"])
+    together = daemon.load_scorer(settings, spamd_register_heads(), tiny_checkpoint)
+
+    assert (Engine, Team) == (type(alone), type(together))
+    assert [pytest.approx(one.score, abs=1e-6) for one in alone.score(["a", "b"])] == [
+        one.score for one in together.score(["a", "b"])
+    ]
 
 
 def test_version(spamd, capsys):
