@@ -43,14 +43,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def devices_of(name: str) -> list[str]:
-    """Name the devices that score together: each GPU where all are wanted, else the one that was named.
+    """Name the devices that score together: each GPU where all are wanted and there is one, else what was named.
 
     Args:
-        name: as for `choose_device`.
+        name: as for `choose_device`, which refuses `cuda:all` where there is no GPU.
     """
-    if name != ALL_GPUS:
-        return [name]
-    return [f"cuda:{number}" for number in range(max(1, torch.cuda.device_count()))]
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if name == ALL_GPUS else []
+    return gpus or [name]
 
 
 def set_threads(threads: int) -> int:

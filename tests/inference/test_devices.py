@@ -37,9 +37,9 @@ def test_all_gpus_are_named_one_by_one(monkeypatch):
 
 
 def test_all_gpus_of_none_are_a_fault_of_the_settings(monkeypatch):
-    """Where there is no GPU, `cuda:all` is refused as `cuda:0` is."""
+    """Where there is no GPU, `cuda:all` is refused by that very name."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match="sees 0 CUDA devices"):
+    with pytest.raises(ConfigError, match=r"device = 'cuda:all': torch .* sees 0 CUDA devices"):
         choose_device(devices_of("cuda:all")[0])
 
 
