@@ -7,8 +7,8 @@ made, so that a run that was stopped goes on where it was. Stages: `texts` (what
 duplicates, split by hash), `vocabulary`, `joint` (next token and label at every prefix, from token vectors or, with `--start`,
 from a checkpoint on; half of each label is what `teachers.py` thinks, and half of the texts are crossed from two messages, where
 that is the whole label), `tuning` (the product's own trainer on mail as people get it, and half-way back; with `--start`,
-half-way back to that as well), `judgement` (calibration, threshold, figures, model card) and, with `--install`, the copy into
-`spamd/model/default/`.
+half-way back to that as well), `evidence` (a table of n-grams beside the head), `judgement` (calibration, threshold, figures,
+model card) and, with `--install`, the copy into `spamd/model/default/`.
 
 Nothing of the validation and test parts is trained on, in any stage. Same seed, same machine, same checkpoint.
 """
@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import corpora
+import evidence
 import model_card
 import teachers
 import torch
@@ -32,6 +33,7 @@ from loose_tokens import LooseTokens
 from safetensors.torch import load_file, save_file
 from token_vectors import token_vectors
 
+from spamd.model.card import NGramsNote
 from spamd.model.checkpoint import DEFAULT_FOLDER
 from spamd.model.classifier import Classifier
 from spamd.model.gpt2 import GPT2, INITIAL_DEVIATION, GPT2Config
@@ -56,6 +58,8 @@ TAUGHT = 0.5
 """So much of a label in joint training is what linear models think that have not seen the message; the rest is the truth."""
 MOST_ASKED_ABOUT = 2500
 """Messages of each corpus and label that those models learn from and are asked about, at the most."""
+MOST_COUNTED = 5000
+"""Messages of each public corpus and label whose n-grams are counted, at the most."""
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""
 TUNING_RATE = 2e-4
@@ -91,6 +95,7 @@ def main() -> None:
     if options.until == "joint":
         return
     tuning(parts, classifier, tokenizer, options)
+    join_evidence(parts, classifier, tokenizer)
     folder = judgement(parts, classifier, tokenizer, options)
     print((folder / "README.md").read_text(encoding="utf-8"))
     if options.install:
@@ -121,7 +126,7 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
     torch.manual_seed(SEED)
     classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
     if options.start:
-        classifier.load_state_dict(load_file(options.start / "model.safetensors"))
+        classifier.load_state_dict(_started(options.start))
     else:
         texts = [tokenizer.encode(example.text, MAX_TOKENS).ids for example in train_part]
         vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
@@ -199,16 +204,34 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     weights = {name: (value.cpu() + before[name]) / 2.0 for name, value in classifier.state_dict().items()}
     if options.start:
         # And half-way back to the start: what a run learns from new mail costs some of what was known, and the mean keeps both.
-        started = load_file(options.start / "model.safetensors")
-        weights = {name: (value + started[name].float()) / 2.0 for name, value in weights.items()}
-    classifier.load_state_dict(weights)
-    # What ships has half the digits: calibrate and judge what ships.
-    classifier.to("cpu").half().float()
+        started = _started(options.start)
+        weights = {name: (value + started[name]) / 2.0 for name, value in weights.items()}
+    classifier.to("cpu").load_state_dict(weights)
     save_file(classifier.state_dict(), file)
 
 
+def _started(folder: Path) -> dict[str, torch.Tensor]:
+    """Read trunk and head of a checkpoint; its table of n-grams is learned anew."""
+    tensors = load_file(folder / "model.safetensors")
+    return {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("ngrams.")}
+
+
+def join_evidence(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer) -> None:
+    """Stage 5: a table of n-grams, from all training mail that the caps let through, joined with the classifier in place."""
+    chosen = model_card.capped((one for one in parts.train if one.dataset != teachers.WRITTEN), MOST_COUNTED)
+    chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
+    draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
+    chosen = [replace(one, text=corpora.real_ends(one.text, draw)) for one in chosen]
+    ngrams = evidence.table(chosen, tokenizer, NGramsNote(), max_tokens=MAX_TOKENS, seed=SEED)
+    print(f"n-grams of {len(chosen):,} messages are counted", flush=True)
+    judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
+    evidence.join(classifier, ngrams, tokenise(judges, tokenizer, MAX_TOKENS), teachers.weights_of(judges))
+    # What ships has half the digits: calibrate and judge what ships.
+    classifier.half().float()
+
+
 def judgement(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> Path:
-    """Stage 5: calibration, threshold, judgement and card; returns the checkpoint's folder."""
+    """Stage 6: calibration, threshold, judgement and card; returns the checkpoint's folder."""
     return model_card.write(
         classifier,
         tokenizer,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spamd.mail.text import TEXT_VERSION
+from spamd.model.card import NGramsNote
 from spamd.model.checkpoint import BaseNote, CheckpointCard, HeadNote, save_checkpoint
 from spamd.model.classifier import Classifier
 from spamd.model.tokenizer import Tokenizer
@@ -42,10 +43,14 @@ ONE_CLASS = frozenset({"phishing_pot", "lists_ham", "newsletters_ham"})
 CARD = """# The checkpoint that ships
 
 A GPT-2 of {parameters:,} parameters ({n_layer} blocks, width {n_embd}, {vocab_size:,} tokens, {n_positions} positions) with a
-two-class head on the last token. Trained on public and written mail by `benchmarks/default_checkpoint.py`, which makes this page
-too: token vectors from neighbourhoods first; then the next token and, at every token, a label that is half the truth and half
-what linear models think that have not seen the message, beside texts crossed from two messages, for which what those models
-think is all of the label; then the label at the last token.
+two-class head on the last token. Beside it stands a table of {num_buckets:,} numbers: the logit of spam gets what the message's
+runs of {characters} characters and of {runs} tokens say.
+
+Made from public and written mail by `benchmarks/default_checkpoint.py`, which makes this page too: token vectors from
+neighbourhoods first; then the next token and, at every token, a label that is half the truth and half what linear models think
+that have not seen the message, beside texts crossed from two messages, for which what those models think is all of the label;
+then the label at the last token. The table is a linear model over the same mail; how much it and the head count was found on
+validation mail.
 
 - **Reads** version {text_version} of the text, at most {max_tokens} tokens of a message.
 - **Threshold** {threshold:.4f}: {note}
@@ -109,6 +114,7 @@ def write(
         trunk=classifier.trunk.config,
         base=BaseNote(name="mini"),
         head=HeadNote(name="last-token"),
+        ngrams=classifier.ngrams.note if classifier.ngrams else None,
         text_version=TEXT_VERSION,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -121,7 +127,8 @@ def write(
     )
     folder = save_checkpoint(work / "checkpoints", classifier, tokenizer, card, is_float16=True)
     values = {
-        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "parameters": sum(parameter.numel() for part in (classifier.trunk, classifier.head) for parameter in part.parameters()),
+        **_ngrams_words(card),
         "note": card.threshold_note,
         "num_train": len(parts.train),
         "rows": "\n".join(rows),
@@ -135,6 +142,13 @@ def write(
     }
     (folder / "README.md").write_text(CARD.format(**values), encoding="utf-8")
     return folder
+
+
+def _ngrams_words(card: CheckpointCard) -> dict[str, object]:
+    """Word the sizes of the table of n-grams."""
+    note = card.ngrams or NGramsNote()
+    characters, runs = (f"{orders[0]} to {orders[-1]}" for orders in (note.characters, note.tokens))
+    return {"num_buckets": note.num_buckets, "characters": characters, "runs": runs}
 
 
 def capped(examples: Iterable[Example], most: int) -> list[Example]:

@@ -193,11 +193,12 @@ def unseen_filter(name: str, parts: Split, options: argparse.Namespace) -> list[
     if folders:
         return [checkpoint_filter(folders[-1].parent)]
     settings = copy.copy(options)
-    settings.work, settings.epochs, settings.max_ham_lost = work, 1, MAX_HAM_LOST
+    settings.work, settings.epochs, settings.max_ham_lost, settings.start = work, 1, MAX_HAM_LOST, None
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = default_checkpoint.vocabulary(parts.train, work)
+    tokenizer = default_checkpoint.vocabulary(parts.train, work, settings.start)
     classifier = default_checkpoint.joint(parts.train, tokenizer, settings)
     default_checkpoint.tuning(parts, classifier, tokenizer, settings)
+    default_checkpoint.join_evidence(parts, classifier, tokenizer)
     return [checkpoint_filter(default_checkpoint.judgement(parts, classifier, tokenizer, settings))]
 
 

@@ -64,7 +64,7 @@ class Teachers:
         )
         views = (self._parts_of_words.learn(texts), self._tokens.fit_transform(texts))
         folds = np.array([fold_of(example) for example in examples])
-        weights = np.array([WEIGHTS.get(example.dataset, OTHER_WEIGHT) for example in examples])
+        weights = weights_of(examples)
         self._models = [
             [LinearSVC(C=STIFFNESS, random_state=seed).fit(view[known], labels[known], weights[known]) for view in views]
             for known in (folds != fold for fold in range(FOLDS))
@@ -116,6 +116,11 @@ class Teachers:
         scale = self._scales.get(is_written) or self._scales[not is_written]
         found: Numbers = expit(scale.decision_function(margins[:, None]))
         return found
+
+
+def weights_of(examples: Sequence[Example]) -> Numbers:
+    """Say how much each message counts, (N,), by its corpus."""
+    return np.array([WEIGHTS.get(example.dataset, OTHER_WEIGHT) for example in examples])
 
 
 def _tokens_and_pairs(ids: Sequence[int]) -> list[str]:

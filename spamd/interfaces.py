@@ -54,7 +54,7 @@ class FreezingPolicy(Protocol):
 
         Args:
             names: names of all parameters in model order: `trunk.wte.weight`, `trunk.h.0.attn.c_attn.weight`, ...,
-                `trunk.ln_f.bias`, then the head's, which begin with `head.`.
+                `trunk.ln_f.bias`, then the head's, which begin with `head.`, and of a model with n-grams `ngrams.weight`.
             epoch: the epoch about to start, counted from 0.
 
         Returns:

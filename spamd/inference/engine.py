@@ -262,7 +262,9 @@ class Engine:
         """Compute one batch: class logits, (B, C) float32 on the CPU."""
         if self._is_packed:
             hidden = last_hidden(self._classifier.trunk, sequences, flash).float()
-            return self._classifier.head(hidden, torch.ones(len(hidden), dtype=torch.int64, device=hidden.device)).float().cpu()
+            evidence = self._classifier.ngrams.of(sequences) if self._classifier.ngrams else None
+            lone = torch.ones(len(hidden), dtype=torch.int64, device=hidden.device)
+            return self._classifier.head_logits(hidden, lone, evidence).cpu()
         ids, lengths = pad(sequences, self._tokenizer.end_of_text)
         return cast("torch.Tensor", self._classifier(ids.to(self.device), lengths.to(self.device)).cpu())
 

@@ -17,6 +17,9 @@ FORMAT: Final = 1
 
 CLASS_NAMES = ("ham", "spam")
 
+MOST_IN_A_RUN = 8
+"""Characters or tokens of an n-gram."""
+
 
 class _Part(BaseModel):
     """A part of the card; unknown keys are refused."""
@@ -63,6 +66,30 @@ class LoraNote(_Part):
     alpha: float = Field(default=16.0, gt=0.0)
 
 
+class NGramsNote(_Part):
+    """A table of n-grams that speaks beside the head, see `ngrams`.
+
+    Attributes:
+        num_buckets: numbers in the table, a power of two.
+        characters: lengths of the runs of characters, rising.
+        tokens: lengths of the runs of tokens, rising.
+    """
+
+    num_buckets: int = Field(default=2**21, ge=2, le=2**32)
+    characters: tuple[int, ...] = Field(default=(2, 3, 4, 5, 6), min_length=1)
+    tokens: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        """Refuse sizes that no table has."""
+        if self.num_buckets.bit_count() != 1:
+            raise ValueError(f"num_buckets {self.num_buckets} is not a power of two")
+        for name, orders in (("characters", self.characters), ("tokens", self.tokens)):
+            if orders[0] < 1 or orders != tuple(sorted(set(orders))) or orders[-1] > MOST_IN_A_RUN:
+                raise ValueError(f"{name} {orders} must rise from 1 or more to {MOST_IN_A_RUN} at the most")
+        return self
+
+
 class CheckpointCard(_Part):
     """The card of a checkpoint.
 
@@ -74,6 +101,7 @@ class CheckpointCard(_Part):
         trunk: sizes of the trunk.
         base: what the training started from.
         head: which head, and whose.
+        ngrams: the table of n-grams that speaks beside it, or None where there is none.
         class_names: of the logits, in order.
         text_version: of the text that it was trained on; another text is refused.
         max_tokens: length budget of one message, or of one window of it.
@@ -101,6 +129,7 @@ class CheckpointCard(_Part):
     trunk: GPT2Config
     base: BaseNote
     head: HeadNote = HeadNote()
+    ngrams: NGramsNote | None = None
     class_names: tuple[str, ...] = CLASS_NAMES
     text_version: int
     max_tokens: int = Field(gt=0)

@@ -34,6 +34,7 @@ from spamd.model.classifier import Classifier
 from spamd.model.drafts import FILE_MODE, FOLDER_MODE, draft_folder, to_disk
 from spamd.model.gpt2 import GPT2
 from spamd.model.lora import attach, merge
+from spamd.model.ngrams import NGrams
 from spamd.model.tokenizer import Tokenizer
 from spamd.model.weights import load_published, published_file
 
@@ -125,7 +126,7 @@ def load_checkpoint(
         trunk = GPT2(card.trunk)
         if card.lora:
             attach(trunk, card.lora.rank, card.lora.alpha)
-    classifier = Classifier(trunk, _make_head(folder, card, heads))
+    classifier = Classifier(trunk, _make_head(folder, card, heads), NGrams(card.ngrams, tokenizer) if card.ngrams else None)
     tensors = _load_weights(folder, card)
     if card.base.sha256 and any(name not in tensors for name in classifier.state_dict()):
         tensors = _load_base(folder, card, weights_dir) | tensors

@@ -1,4 +1,4 @@
-"""Trunk and head joined: token ids to class logits, and logits to scores.
+"""Trunk and head joined, and where there is one a table of n-grams: token ids to class logits, and logits to scores.
 
 Knows nothing of text, files and thresholds. Called by `inference` (to score) and `training` (to train).
 
@@ -14,23 +14,25 @@ from torch import Tensor, nn
 from spamd.errors import PluginError
 from spamd.interfaces import Head
 from spamd.model.gpt2 import GPT2
+from spamd.model.ngrams import NGrams
 
 SPAM = 1
 """Index of the spam class in the logits."""
 
 
 class Classifier(nn.Module):
-    """A trunk under a head; parameter names begin with `trunk.` and `head.`.
+    """A trunk under a head; parameter names begin with `trunk.`, `head.` and `ngrams.`.
 
     Args:
         trunk: gives hidden states.
         head: gives logits; a `torch.nn.Module`, built in or a plugin's.
+        ngrams: adds to the logit of spam; None for nothing.
 
     Raises:
         PluginError: the head is no module or does not say what it reads.
     """
 
-    def __init__(self, trunk: GPT2, head: Head) -> None:
+    def __init__(self, trunk: GPT2, head: Head, ngrams: NGrams | None = None) -> None:
         super().__init__()
         if not isinstance(head, nn.Module) or getattr(head, "reads", None) not in {"last", "all"}:
             raise PluginError(
@@ -39,6 +41,7 @@ class Classifier(nn.Module):
             )
         self.trunk = trunk
         self.head = cast("Head", head)
+        self.ngrams = ngrams
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Compute class logits.
@@ -50,15 +53,20 @@ class Classifier(nn.Module):
         Returns:
             Logits, (B, C) float32. They do not depend on the padding.
         """
-        return self.from_block(self.trunk.hidden_before(ids, 0, lengths), 0, lengths)
+        return self.from_block(self.trunk.hidden_before(ids, 0, lengths), 0, lengths, self.evidence(ids, lengths))
 
-    def from_block(self, hidden: Tensor, block: int, lengths: Tensor) -> Tensor:
+    def evidence(self, ids: Tensor, lengths: Tensor) -> Tensor | None:
+        """Compute what the n-grams say, (B,) float32; None where there is no table. Arguments as in `forward`."""
+        return self.ngrams(ids, lengths) if self.ngrams else None
+
+    def from_block(self, hidden: Tensor, block: int, lengths: Tensor, evidence: Tensor | None = None) -> Tensor:
         """Compute class logits from what `trunk.hidden_before` gave, so that a frozen lower part is run once.
 
         Args:
             hidden: the input of a block, (B, T, D).
             block: number of that block.
             lengths: as in `forward`.
+            evidence: what `evidence` gave for the same messages.
 
         Returns:
             As `forward`.
@@ -67,7 +75,23 @@ class Classifier(nn.Module):
         # Heads are promised float32 and cost nothing, so a surrounding autocast ends here.
         with torch.autocast(hidden.device.type, enabled=False):
             kept = lengths if self.head.reads == "all" else torch.ones_like(lengths)
-            return self.head(hidden.float(), kept).float()
+            return self.head_logits(hidden.float(), kept, evidence)
+
+    def head_logits(self, hidden: Tensor, lengths: Tensor, evidence: Tensor | None) -> Tensor:
+        """Let the head speak, and the n-grams beside it.
+
+        Args:
+            hidden: what the head reads, (B, T, D) float32.
+            lengths: real positions of it, (B,) int64.
+            evidence: (B,), or None.
+
+        Returns:
+            Logits, (B, C) float32.
+        """
+        logits = self.head(hidden, lengths).float()
+        if evidence is None:
+            return logits
+        return logits.index_add(1, torch.tensor([SPAM], device=logits.device), evidence[:, None])
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

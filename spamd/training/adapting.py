@@ -1,11 +1,10 @@
 """Learning from few labels: a checkpoint's last layer is bent towards local mail, no further than the mail demands.
 
-The trunk stays as it is, so nothing that it knows is forgotten. To the margin that the checkpoint gives a message a linear
+Trunk and n-grams stay as they are, so nothing is forgotten. To the margin that the checkpoint gives a message a linear
 function of the last token's hidden state is added, which costs the more the larger it is: the most likely one under a normal
 prior around no change at all. How wide the prior is, is chosen by cross-validation, and so is the judgement made: each message
-is scored by what was learned without it. Eight messages are enough to begin. Temperature and threshold stay those of the
-checkpoint: few messages cannot say where one ham in a thousand is lost. Called by `cli.adapting` for the dataset `feedback`, and
-by `benchmarks/few_shot.py`.
+is scored by what was learned without it. Eight messages are enough to begin. Temperature and threshold stay the checkpoint's:
+few messages cannot say where one ham in a thousand is lost. Called by `cli.adapting` (`feedback`) and `benchmarks/few_shot.py`.
 
 Shape letters: N messages, D width of the trunk.
 """
@@ -75,14 +74,16 @@ def read(classifier: Classifier, part: Part, display: Display = SILENT) -> Read:
     """
     head = _linear(classifier)
     device = head.weight.device
-    hidden = np.empty((len(part.labels), head.in_features))
+    hidden, margins = np.empty((len(part.labels), head.in_features)), np.zeros(len(part.labels))
     for batch in by_length(part.lengths, BATCH_TOKENS):
         ids, lengths = (tensor.to(device) for tensor in part.pad(batch))
         states = classifier.trunk.from_block(classifier.trunk.hidden_before(ids, 0, lengths), 0, lengths, reads="last")
         hidden[batch] = states[:, 0].double().cpu().numpy()
+        if (evidence := classifier.evidence(ids, lengths)) is not None:
+            margins[batch] = evidence.double().cpu().numpy()
         display.advance(len(batch))
     weight, bias = (values.detach().double().cpu().numpy() for values in (head.weight, head.bias))
-    margins = hidden @ (weight[SPAM] - weight[1 - SPAM]) + (bias[SPAM] - bias[1 - SPAM])
+    margins += hidden @ (weight[SPAM] - weight[1 - SPAM]) + (bias[SPAM] - bias[1 - SPAM])
     scale = float(np.sqrt((hidden**2).mean())) or 1.0
     return Read(np.hstack([hidden / scale, np.ones((len(hidden), 1))]), margins, scale)
 

@@ -20,6 +20,7 @@ _BLOCK = re.compile(r"trunk\.h\.(\d+)\.")
 MARK = ".lora."
 """What the names of adapters' parameters contain, see `model.lora`."""
 _AFTER_THE_BLOCKS = ("trunk.ln_f.", "head.")
+_BESIDE_THE_TRUNK = "ngrams."
 
 
 @hookimpl
@@ -116,7 +117,7 @@ def first_trainable_block(chosen: Collection[str], num_blocks: int) -> int:
         The number of the first block that trains; `num_blocks` where none does; 0 where an embedding trains, since nothing
         behind it can be computed in advance.
     """
-    in_trunk = [name for name in chosen if not name.startswith(_AFTER_THE_BLOCKS)]
+    in_trunk = [name for name in chosen if not name.startswith((*_AFTER_THE_BLOCKS, _BESIDE_THE_TRUNK))]
     blocks = [int(match[1]) if (match := _BLOCK.match(name)) else 0 for name in in_trunk]
     return min(blocks, default=num_blocks)
 

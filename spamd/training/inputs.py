@@ -30,9 +30,10 @@ class _Tail(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, hidden: Tensor, block: int, lengths: Tensor) -> Tensor:
-        """(B, T, D) and (B,) -> (B, C)."""
-        return self.classifier.from_block(hidden, block, lengths)
+    def forward(self, hidden: Tensor, block: int, lengths: Tensor, read: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, T, D), (B,) and, where n-grams are read, ids (B, T) and lengths (B,) -> (B, C)."""
+        evidence = self.classifier.evidence(*read) if read else None
+        return self.classifier.from_block(hidden, block, lengths, evidence)
 
 
 class Inputs:
@@ -88,8 +89,9 @@ class Inputs:
         hidden, lengths = self.caches[which].batch(batch)
         # Validation has no gradients for torch's wrapper to wait for.
         tail = self._tail if torch.is_grad_enabled() else _Tail(self.classifier)
+        read = self.parts[which].pad(batch) if self.classifier.ngrams else None
         with computing_in(self._recipe.precision, hidden.device):
-            logits = cast("Tensor", tail(hidden, self.block, lengths))
+            logits = cast("Tensor", tail(hidden, self.block, lengths, read))
         return logits, torch.from_numpy(self.parts[which].labels[list(batch)]).to(logits.device)
 
     def gathering(self, *, is_last: bool) -> AbstractContextManager[None]:

@@ -173,6 +173,7 @@ def _make_card(
         trunk=start.classifier.trunk.config,
         base=start.base,
         head=start.head,
+        ngrams=start.classifier.ngrams.note if start.classifier.ngrams else None,
         text_version=TEXT_VERSION,
         max_tokens=plan.max_tokens,
         pad_to=start.tokenizer.pad_to,

@@ -16,6 +16,7 @@ from spamd.model.checkpoint import BaseNote, CheckpointCard, HeadNote, LoraNote,
 from spamd.model.classifier import Classifier
 from spamd.model.gpt2 import GPT2, GPT2Config
 from spamd.model.lora import attach
+from spamd.model.ngrams import NGrams
 from spamd.model.tokenizer import Tokenizer
 from spamd.model.weights import open_published
 
@@ -67,7 +68,7 @@ def start_from_checkpoint(
     card, classifier = checkpoint.card, checkpoint.classifier
     is_new_head = (card.head.name, card.head.options) != (head.name, head.options)
     if is_new_head:
-        classifier = _join(classifier.trunk, heads, head, seed)
+        classifier = _join(classifier.trunk, heads, head, seed, classifier.ngrams)
     # What is stored beside published weights stays so; anything else stands alone from now on.
     base = card.base if card.base.sha256 else BaseNote(name=card.id)
     return Start(classifier, checkpoint.tokenizer, base, head, card.id, card, is_new_head)
@@ -119,7 +120,7 @@ def without_causal_mask(start: Start) -> Start:
     with torch.device("meta"):
         other = GPT2(replace(trunk.config, is_causal=False))
     other.load_state_dict(trunk.state_dict(), assign=True)
-    return replace(start, classifier=Classifier(other, start.classifier.head).eval())
+    return replace(start, classifier=Classifier(other, start.classifier.head, start.classifier.ngrams).eval())
 
 
 def with_adapters(start: Start, lora: LoraNote, *, seed: int) -> Start:
@@ -129,7 +130,7 @@ def with_adapters(start: Start, lora: LoraNote, *, seed: int) -> Start:
     return replace(start, lora=lora)
 
 
-def _join(trunk: GPT2, heads: Mapping[str, HeadFactory], head: HeadNote, seed: int) -> Classifier:
+def _join(trunk: GPT2, heads: Mapping[str, HeadFactory], head: HeadNote, seed: int, ngrams: NGrams | None = None) -> Classifier:
     """Put a new head on a trunk, the same one for the same seed."""
     torch.manual_seed(seed)
     try:
@@ -137,4 +138,4 @@ def _join(trunk: GPT2, heads: Mapping[str, HeadFactory], head: HeadNote, seed: i
     except Exception as error:
         options = f" with [model.head_options] {head.options}" if head.options else ""
         raise TrainingError(f"The head {head.name!r} of {head.plugin} cannot be made{options}: {error!r}.") from error
-    return Classifier(trunk, made).eval()
+    return Classifier(trunk, made, ngrams).eval()

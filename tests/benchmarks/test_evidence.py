@@ -1,0 +1,75 @@
+"""The table of n-grams learns what parts ham from spam, and is as loud beside the head as mail unknown to both says."""
+
+import random
+
+import evidence
+import numpy as np
+import pytest
+import torch
+
+from spamd.model.card import NGramsNote
+from spamd.training.parts import Part, margins
+from spamd.training.splits import Example
+from spamd.verdict import Label
+
+NOTE = NGramsNote(num_buckets=2**14)
+WORDS = ["harbour", "lantern", "meadow", "pencil", "quarry", "ribbon", "saddle", "timber"]
+
+
+def _mail(number, seed):
+    """Drawn words, and one more that is spam's alone."""
+    draw = random.Random(seed)
+    labels = [Label.HAM, Label.SPAM] * (number // 2)
+    return [
+        Example(
+            " ".join([*draw.choices(WORDS, k=8), "casino" if label is Label.SPAM else "garden"]), label, str(n), "written_mail"
+        )
+        for n, label in enumerate(labels)
+    ]
+
+
+def _part(mail, tokenizer):
+    """Ids and labels."""
+    sequences = [tokenizer.encode(one.text, 100).ids for one in mail]
+    return Part(sequences, np.array([one.label is Label.SPAM for one in mail], dtype=np.int64), tokenizer.end_of_text)
+
+
+def test_the_table_parts_unknown_mail(byte_tokenizer):
+    """What it learned from some mail holds for other mail."""
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, max_tokens=100, seed=1)
+    part = _part(_mail(40, 2), byte_tokenizer)
+    with torch.no_grad():
+        said = ngrams.of(part.sequences).numpy()
+
+    assert said[part.labels == 1].min() > said[part.labels == 0].max()
+
+
+def test_head_and_table_are_weighed(tiny_classifier, byte_tokenizer):
+    """Together they are calibrated, and the margin is the weighed sum of both."""
+    part = _part(_mail(200, 3), byte_tokenizer)
+    # A third of the labels are wrong, so that nobody can be certain.
+    labels = np.where(np.random.default_rng(1).random(200) < 1 / 3, 1 - part.labels, part.labels)
+    part = Part(part.sequences, labels, part.pad_id)
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, max_tokens=100, seed=1)
+    with torch.no_grad():
+        tiny_classifier.head.linear.weight[1] += 0.2 * torch.randn(32, generator=torch.Generator().manual_seed(5))
+        alone, said = margins(tiny_classifier, part), ngrams.of(part.sequences).numpy()
+    # A head that is right more often than not, as a trained one is.
+    part = Part(part.sequences, np.where(alone > np.quantile(alone, 0.9), 1, part.labels), part.pad_id)
+
+    evidence.join(tiny_classifier, ngrams, part, np.ones(200))
+
+    found = margins(tiny_classifier, part)
+    weights, *_ = np.linalg.lstsq(np.column_stack((alone, said, np.ones(200))), found, rcond=None)
+    assert np.column_stack((alone, said, np.ones(200))) @ weights == pytest.approx(found, abs=1e-3)
+    assert min(weights[:2]) > 0.0
+    assert (1.0 / (1.0 + np.exp(-found))).mean() == pytest.approx(part.labels.mean(), abs=1e-3)
+
+
+def test_a_table_that_is_always_wrong_is_refused(tiny_classifier, byte_tokenizer):
+    """Mail whose labels are the other way round would make it count backwards."""
+    mail = _part(_mail(60, 1), byte_tokenizer)
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, max_tokens=100, seed=1)
+
+    with pytest.raises(ValueError, match="must be above 0"):
+        evidence.join(tiny_classifier, ngrams, Part(mail.sequences, 1 - mail.labels, mail.pad_id), np.ones(60))

@@ -1,0 +1,229 @@
+"""The table of n-grams: what it counts, that nothing but the ids decides, and that it goes wherever its classifier goes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from teaching import part
+
+from spamd.errors import CheckpointError
+from spamd.inference.engine import Engine
+from spamd.mail.text import TEXT_VERSION
+from spamd.model.card import BaseNote, CheckpointCard, HeadNote, NGramsNote
+from spamd.model.checkpoint import load_checkpoint, save_checkpoint
+from spamd.model.classifier import SPAM, Classifier, pad
+from spamd.model.heads import spamd_register_heads
+from spamd.model.ngrams import NGrams
+from spamd.model.tokenizer import Tokenizer
+from spamd.training import adapting, freezing, parts
+from spamd.training.recipe import Recipe
+from spamd.training.trainer import train
+
+NOTE = NGramsNote(num_buckets=2**16, characters=(2, 3), tokens=(1, 2))
+END = 256
+
+
+@pytest.fixture
+def ngrams(byte_tokenizer: Tokenizer) -> NGrams:
+    """A table of drawn numbers."""
+    table = NGrams(NOTE, byte_tokenizer)
+    with torch.no_grad():
+        table.weight.copy_(torch.randn(NOTE.num_buckets, generator=torch.Generator().manual_seed(1)))
+    return table
+
+
+@pytest.fixture
+def classifier(tiny_classifier: Classifier, ngrams: NGrams) -> Classifier:
+    """The tiny classifier with that table."""
+    tiny_classifier.ngrams = ngrams
+    return tiny_classifier
+
+
+def _says(ngrams: NGrams, text: bytes) -> float:
+    """What the table says of a text."""
+    return float(ngrams.of([list(text)]).detach())
+
+
+def test_each_ngram_counts_once_a_message(ngrams: NGrams) -> None:
+    """Repeating what was said says nothing more, and a text is what its n-grams are, in any order."""
+    assert _says(ngrams, b"abababab") == pytest.approx(_says(ngrams, b"ababab"), rel=1e-6)
+    assert _says(ngrams, b"abababab") != pytest.approx(_says(ngrams, b"ab"), rel=1e-3)
+
+
+def test_the_more_kinds_the_less_each_says(byte_tokenizer: Tokenizer) -> None:
+    """The squares of the shares are one in all: half for characters, half for tokens."""
+    table = NGrams(NOTE, byte_tokenizer)
+    for text in (b"ab", b"a longer text of more n-grams"):
+        buckets, shares, ends = table.rows([list(text)])
+        assert float((shares**2).sum()) == pytest.approx(1.0, rel=1e-5)
+        assert [0, len(buckets)] == ends.tolist()
+        assert 0 <= buckets.min() <= buckets.max() < NOTE.num_buckets
+
+
+def test_sums_are_those_of_the_table(ngrams: NGrams) -> None:
+    """A text of two letters has one run of two characters, two tokens and a pair of them; the sum is taken by hand."""
+    buckets, shares, _ = ngrams.rows([list(b"ab")])
+    weights = ngrams.weight.detach()[torch.from_numpy(buckets)]
+
+    assert 4 == len(buckets)
+    assert float((weights * torch.from_numpy(shares)).sum()) == pytest.approx(_says(ngrams, b"ab"), rel=1e-5)
+
+
+def test_capitals_are_small_letters_to_characters_alone(ngrams: NGrams) -> None:
+    """Runs of characters ignore case; tokens do not."""
+    small, large = (set(ngrams.rows([list(text)])[0].tolist()) for text in (b"free", b"FREE"))
+
+    assert 5 == len(small & large)
+    assert small != large
+
+
+def test_hashes_stay_what_they_are(byte_tokenizer: Tokenizer) -> None:
+    """Checkpoints are tables of these buckets: another hash would make noise of them."""
+    buckets, _, _ = NGrams(NOTE, byte_tokenizer).rows([list("Grüße".encode())])
+
+    assert [
+        24192,
+        34294,
+        42400,
+        44249,
+        49086,
+        55211,
+        64511,
+        5319,
+        5943,
+        7777,
+        12017,
+        17173,
+        20715,
+        22048,
+        36714,
+        42082,
+        60321,
+        63629,
+        64757,
+    ] == buckets.tolist()
+
+
+@pytest.mark.parametrize("text", [b"", b"x", "\N{GRINNING FACE}".encode(), b"\xff\xfe", b"\x00" * 100])
+def test_any_ids_will_do(ngrams: NGrams, text: bytes) -> None:
+    """Nothing at all, one letter, halves of characters: a finite number; nothing at all says nothing."""
+    said = float(ngrams.of([[*text, END]]).detach())
+
+    assert torch.tensor(said).isfinite()
+    assert (said == 0.0) is (text == b"")
+
+
+@torch.no_grad()
+def test_padding_and_neighbours_change_nothing(classifier: Classifier) -> None:
+    """A message gets the same logits alone and in a batch, padded with whatever."""
+    sequences = [list(b"one message"), list(b"x"), list(b"another, and a longer one")]
+    together = classifier(*pad(sequences, END))
+
+    for sequence, row in zip(sequences, together, strict=True):
+        torch.testing.assert_close(classifier(*pad([sequence], END))[0], row, rtol=0, atol=1e-5)
+    torch.testing.assert_close(classifier(*pad(sequences, 65)), together, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_only_the_logit_of_spam_is_raised(classifier: Classifier, ngrams: NGrams) -> None:
+    """The table adds to the head's logits and takes the place of nothing."""
+    ids, lengths = pad([list(b"some text"), list(b"other")], END)
+    with_table = classifier(ids, lengths)
+    classifier.ngrams = None
+
+    difference = with_table - classifier(ids, lengths)
+
+    torch.testing.assert_close(difference[:, SPAM], ngrams(ids, lengths))
+    assert not difference[:, 1 - SPAM].any()
+
+
+def _save(folder: Path, classifier: Classifier, tokenizer: Tokenizer, note: NGramsNote | None) -> Path:
+    """Store a checkpoint."""
+    card = CheckpointCard(
+        trunk=classifier.trunk.config,
+        base=BaseNote(name="tiny"),
+        head=HeadNote(name="last-token"),
+        ngrams=note,
+        text_version=TEXT_VERSION,
+        max_tokens=100,
+    )
+    return save_checkpoint(folder, classifier, tokenizer, card)
+
+
+def test_a_checkpoint_brings_its_table_along(tmp_path: Path, classifier: Classifier, byte_tokenizer: Tokenizer) -> None:
+    """Stored and loaded, by the daemon's engine too, it says the same."""
+    folder = _save(tmp_path, classifier, byte_tokenizer, NOTE)
+    heads = spamd_register_heads()
+    loaded = load_checkpoint(folder, heads, text_version=TEXT_VERSION)
+    inputs = pad([list(b"some text")], END)
+
+    assert loaded.card.ngrams == NOTE
+    torch.testing.assert_close(loaded.classifier(*inputs), classifier(*inputs))
+    torch.testing.assert_close(
+        Engine.load(folder, heads, device="cpu").logits([list(b"some text")]), classifier(*inputs).detach()
+    )
+
+
+@pytest.mark.parametrize(("note", "fault"), [(NOTE, "lacks the tensor ngrams.weight"), (None, "holds the tensor ngrams.weight")])
+def test_card_and_table_must_agree(
+    tmp_path: Path, classifier: Classifier, byte_tokenizer: Tokenizer, note: NGramsNote | None, fault: str
+) -> None:
+    """A table that the card does not know, or one that is missing, is one sentence."""
+    folder = _save(tmp_path, classifier, byte_tokenizer, note)
+    if note:
+        file = folder / "model.safetensors"
+        save_file({name: tensor for name, tensor in load_file(file).items() if name != "ngrams.weight"}, file)
+        _mend_checksum(folder)
+
+    with pytest.raises(CheckpointError, match=fault):
+        load_checkpoint(folder, spamd_register_heads(), text_version=TEXT_VERSION)
+
+
+def _mend_checksum(folder: Path) -> None:
+    """Let the card name the weights that are there."""
+    values = json.loads((folder / "checkpoint.json").read_text())
+    values["weights_sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "checkpoint.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"num_buckets": 1000}, {"num_buckets": 1}, {"characters": ()}, {"characters": (3, 2)}, {"tokens": (0,)}, {"tokens": (9,)}],
+)
+def test_sizes_that_no_table_has_are_refused(sizes: dict[str, object]) -> None:
+    """A damaged card is not worked with."""
+    with pytest.raises(ValidationError):
+        NGramsNote.model_validate(sizes)
+
+
+@pytest.mark.parametrize(("policy", "is_trained"), [("last-block", False), ("none", True), ("head-only", False)])
+def test_training_goes_by_the_sum(classifier: Classifier, byte_tokenizer: Tokenizer, policy: str, is_trained: bool) -> None:
+    """Whatever is kept of the trunk, training sees head and table together; the table itself trains with `none` alone."""
+    mail = part(24, byte_tokenizer)
+    before = classifier.ngrams.weight.detach().clone()  # type: ignore[union-attr]
+    policies = freezing.spamd_register_freezing_policies()
+    recipe = Recipe(policy, policies[policy], epochs=1, batch_size=8, learning_rate=1e-9, seed=1)
+    expected = parts.margins(classifier, mail)
+
+    training = train(classifier, mail, mail, recipe)
+
+    signs = torch.tensor(mail.labels) * 2.0 - 1.0
+    loss = torch.nn.functional.softplus(-signs * torch.from_numpy(expected)).mean()
+    assert training.epochs[0].validation_loss == pytest.approx(float(loss), rel=1e-4)
+    assert is_trained is not torch.equal(before, classifier.ngrams.weight)  # type: ignore[union-attr]
+
+
+def test_few_labels_bend_the_sum(classifier: Classifier, byte_tokenizer: Tokenizer) -> None:
+    """What adapting reads of a message is what scoring reads."""
+    mail = part(8, byte_tokenizer)
+
+    assert adapting.read(classifier, mail).margins == pytest.approx(parts.margins(classifier, mail), abs=1e-4)
+
+
+def test_the_last_block_is_still_the_first_to_train() -> None:
+    """A table that trains forces no frozen block to be computed anew."""
+    assert 2 == freezing.first_trainable_block({"ngrams.weight", "head.linear.bias"}, 2)
