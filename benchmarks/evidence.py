@@ -23,7 +23,7 @@ from spamd.training.metrics import Numbers
 from spamd.training.parts import Part, labels_of, margins
 from spamd.training.splits import Example
 
-STIFFNESS = 0.3
+STIFFNESS = 0.6
 """Of the linear model: the less, the stiffer (C of `LinearSVC`)."""
 
 

@@ -77,7 +77,7 @@ class NGramsNote(_Part):
 
     num_buckets: int = Field(default=2**21, ge=2, le=2**32)
     characters: tuple[int, ...] = Field(default=(2, 3, 4, 5, 6), min_length=1)
-    tokens: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    tokens: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:
