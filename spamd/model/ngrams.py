@@ -86,8 +86,10 @@ class NGrams(nn.Module):
 
     def _kinds(self, sequence: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Find the buckets of a sequence's characters and of its tokens, each bucket once."""
-        tokens = np.array([number for number in sequence if number != self._tokenizer.end_of_text], np.uint64)
-        characters = np.frombuffer(self._tokenizer.decode(sequence).lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
+        # A trunk may have more embeddings than its vocabulary has tokens.
+        known = [number for number in sequence if number < self._tokenizer.end_of_text]
+        tokens = np.array(known, np.uint64)
+        characters = np.frombuffer(self._tokenizer.decode(known).lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
         bits = self.note.num_buckets.bit_length() - 1
         return _hashed(characters, self.note.characters, 1, bits), _hashed(tokens, self.note.tokens, 2, bits)
 

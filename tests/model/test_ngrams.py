@@ -117,6 +117,13 @@ def test_any_ids_will_do(ngrams: NGrams, text: bytes) -> None:
     assert (said == 0.0) is (text == b"")
 
 
+def test_ids_without_a_token_say_nothing(byte_tokenizer: Tokenizer, ngrams: NGrams) -> None:
+    """Embeddings that the vocabulary does not use may be asked for, by `spamd-admin bench` for one."""
+    strange = [byte_tokenizer.end_of_text, byte_tokenizer.end_of_text + 5]
+
+    assert torch.equal(ngrams.of([[*b"a text", *strange]]), ngrams.of([list(b"a text")]))
+
+
 @torch.no_grad()
 def test_padding_and_neighbours_change_nothing(classifier: Classifier) -> None:
     """A message gets the same logits alone and in a batch, padded with whatever."""
