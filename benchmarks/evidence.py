@@ -1,4 +1,4 @@
-"""Fill the table of n-grams of the default checkpoint, and weigh it against the trunk.
+"""Fill the table of n-grams of the default checkpoint, and weigh it against the head.
 
 A linear support vector machine over the n-grams of all training mail is the table. How much of it and how much of the head goes
 into the sum is found on validation mail, which neither has learned from: on mail that they know both are sure. Called by

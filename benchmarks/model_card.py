@@ -96,7 +96,12 @@ def write(
 
     Returns:
         The folder of the checkpoint, with `README.md` as its model card.
+
+    Raises:
+        ValueError: the classifier has no table of n-grams.
     """
+    if classifier.ngrams is None:
+        raise ValueError("the card tells of a table of n-grams, and this classifier has none")
     validation = capped(parts.validation, MOST_VALIDATION)
     raw = margins(classifier, tokenise(validation, tokenizer, max_tokens))
     temperature = fit_temperature(labels_of(validation), raw)
@@ -114,7 +119,7 @@ def write(
         trunk=classifier.trunk.config,
         base=BaseNote(name="mini"),
         head=HeadNote(name="last-token"),
-        ngrams=classifier.ngrams.note if classifier.ngrams else None,
+        ngrams=classifier.ngrams.note,
         text_version=TEXT_VERSION,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -128,7 +133,7 @@ def write(
     folder = save_checkpoint(work / "checkpoints", classifier, tokenizer, card, is_float16=True)
     values = {
         "parameters": sum(parameter.numel() for part in (classifier.trunk, classifier.head) for parameter in part.parameters()),
-        **_ngrams_words(card),
+        **_ngrams_words(classifier.ngrams.note),
         "note": card.threshold_note,
         "num_train": len(parts.train),
         "rows": "\n".join(rows),
@@ -144,9 +149,8 @@ def write(
     return folder
 
 
-def _ngrams_words(card: CheckpointCard) -> dict[str, object]:
+def _ngrams_words(note: NGramsNote) -> dict[str, object]:
     """Word the sizes of the table of n-grams."""
-    note = card.ngrams or NGramsNote()
     characters, runs = (f"{orders[0]} to {orders[-1]}" for orders in (note.characters, note.tokens))
     return {"num_buckets": note.num_buckets, "characters": characters, "runs": runs}
 

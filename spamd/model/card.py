@@ -75,7 +75,7 @@ class NGramsNote(_Part):
         tokens: lengths of the runs of tokens, rising.
     """
 
-    num_buckets: int = Field(default=2**21, ge=2, le=2**32)
+    num_buckets: int = Field(default=2**21, ge=2, le=2**26)
     characters: tuple[int, ...] = Field(default=(2, 3, 4, 5, 6), min_length=1)
     tokens: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
 

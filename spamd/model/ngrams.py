@@ -4,7 +4,8 @@ A trunk that learned from some tens of thousands of messages knows little of wor
 those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv 1606.07792).
 N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message, however often it
 is repeated, and the more kinds a message has the less each of them says. What is read are the ids that the trunk reads, so
-nothing here looks at text that the trunk does not see. Only classifiers whose card says so have a table. Called by `classifier`.
+nothing here looks at text that the trunk does not see. Only classifiers whose card says so have a table. Called by `classifier`,
+by `inference` for sequences without padding, and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, N different n-grams of them all.
 """
@@ -112,7 +113,7 @@ def _hashed(values: npt.NDArray[np.uint64], orders: Sequence[int], kind: int, bi
             mixed = (sums + np.uint64(order << 8 | kind)) * _MIX
             mixed = (mixed ^ (mixed >> _HALF)) * _MIX
             found.append(mixed >> np.uint64(64 - bits))
-    # Four times as fast as `numpy.unique`.
+    # For some thousand numbers ten times as fast as `numpy.unique`.
     ordered = np.sort(np.concatenate(found).astype(np.uint32))
     is_new = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
     buckets: npt.NDArray[np.int64] = ordered[is_new].astype(np.int64)

@@ -199,7 +199,15 @@ def _mend_checksum(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "sizes",
-    [{"num_buckets": 1000}, {"num_buckets": 1}, {"characters": ()}, {"characters": (3, 2)}, {"tokens": (0,)}, {"tokens": (9,)}],
+    [
+        {"num_buckets": 1000},
+        {"num_buckets": 1},
+        {"num_buckets": 2**27},
+        {"characters": ()},
+        {"characters": (3, 2)},
+        {"tokens": (0,)},
+        {"tokens": (9,)},
+    ],
 )
 def test_sizes_that_no_table_has_are_refused(sizes: dict[str, object]) -> None:
     """A damaged card is not worked with."""
