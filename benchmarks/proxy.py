@@ -30,6 +30,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from spamd.config import SmtpSettings
 from spamd.mail.text import message_text
 from spamd.service.filter import Judgement
@@ -101,7 +103,7 @@ def serve(name: str, next_hop: str) -> None:
 
     async def run() -> None:
         address = await SERVERS[name](next_hop)
-        # As the daemon does; a kindness to all contestants alike.
+        # As the daemon does, with its event loop too: kindnesses to all contestants alike.
         gc.freeze()
         print(address, flush=True)
         await asyncio.Event().wait()
@@ -109,7 +111,7 @@ def serve(name: str, next_hop: str) -> None:
     # A line is written for each message as in earnest, and kept nowhere.
     with Path(os.devnull).open("w") as nowhere:
         configure_logging("info", "json", nowhere)
-        asyncio.run(run())
+        uvloop.run(run())
 
 
 def program(name: str) -> str:

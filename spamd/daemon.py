@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import uvloop
 
 from spamd import __version__
 from spamd.config import Settings, load_settings
@@ -77,7 +78,7 @@ def run_daemon(settings_file: Path | None = None) -> None:
     # What is loaded now stays: no collection of garbage need walk through it, with all sessions waiting meanwhile.
     gc.collect()
     gc.freeze()
-    asyncio.run(daemon.serve(reload_wanted))
+    uvloop.run(daemon.serve(reload_wanted))
     _leave()
 
 

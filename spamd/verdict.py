@@ -7,6 +7,7 @@ Pure arithmetic on numbers that others computed; no I/O, no torch. Called by `in
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 REQUIRED_POINTS = 5.0
 """The operating point on SpamAssassin's scale, which clients and Sieve scripts compare with."""
@@ -91,6 +92,7 @@ class Unscored:
         return (f"SKIPPED_{self.reason.upper()}",)
 
 
+@lru_cache(maxsize=64)
 def points(score: float, threshold: float) -> float:
     """Put a probability on SpamAssassin's scale.
 

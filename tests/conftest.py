@@ -3,13 +3,15 @@
 Torch loads inside the fixtures that need it, so that tests of mail, SMTP and the command line stay quick.
 """
 
+import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 
 if TYPE_CHECKING:
     from spamd.model.classifier import Classifier
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+
 LOOPBACK = {"", "::", "::1", "0.0.0.0", "localhost", "None"}
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run in the event loop that the daemon runs in."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def _is_here(address: Any) -> bool:

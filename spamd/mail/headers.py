@@ -11,6 +11,7 @@ import base64
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from spamd.verdict import REQUIRED_POINTS, Label, Unscored, Verdict
 
@@ -161,7 +162,7 @@ def received_field(*, client: str, helo: str, hostname: str, identifier: str, wh
     words = ["Received:", "from", _word(helo) or "unknown"]
     words += [f"([{_word(address)}])"] * bool(client)
     words += ["by", _word(hostname), "(spamd)", "with", _word(protocol), "id", f"{_word(identifier)};"]
-    words += format_datetime(when).split(" ")
+    words += _date(when.replace(microsecond=0)).split(" ")
     pieces, column = [words[0]], len(words[0])
     for word in words[1:]:
         fold = "" if column + 1 + len(word) < _MAX_LINE else "\r\n"
@@ -170,6 +171,13 @@ def received_field(*, client: str, helo: str, hostname: str, identifier: str, wh
     return f"{''.join(pieces)}\r\n".encode("ascii")
 
 
+@lru_cache(maxsize=4)
+def _date(when: datetime) -> str:
+    """Write a date; many messages come in one second."""
+    return format_datetime(when)
+
+
+@lru_cache(maxsize=256)
 def _word(text: str) -> str:
     """Cut a text from outside to one word that can break no field: printable ASCII without brackets, quotes and separators."""
     return _UNFIT.sub("?", text.strip("[]")[:_MAX_WORD])

@@ -92,16 +92,17 @@ class MessageHandler:
         """
         queue_id = self._next_id()
         record = record_of(queue_id, origin, len(wire), transaction.num_recipients)
-        with structlog.contextvars.bound_contextvars(queue_id=queue_id):
-            try:
-                reply = await self._take(wire, origin, transaction, record)
-            except Exception as error:  # noqa: BLE001  whatever it is, the client keeps the message and tries again
-                report(error)
-                reply = reply_to(error)
-            finally:
-                # Nothing to do where the message was sent or refused; after a failure, no dot must reach the next hop.
-                transaction.abandon()
-            write_record(record, reply)
+        bound = structlog.contextvars.bind_contextvars(queue_id=queue_id)
+        try:
+            reply = await self._take(wire, origin, transaction, record)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client keeps the message and tries again
+            report(error)
+            reply = reply_to(error)
+        finally:
+            # Nothing to do where the message was sent or refused; after a failure, no dot must reach the next hop.
+            transaction.abandon()
+            structlog.contextvars.reset_contextvars(**bound)
+        write_record(record, reply)
         return reply
 
     async def refuse(self, reply: Reply, num_bytes: int, origin: Origin, transaction: Transaction) -> Reply:
@@ -128,13 +129,9 @@ class MessageHandler:
     async def _take(self, wire: bytes, origin: Origin, transaction: Transaction, record: MessageRecord) -> Reply:
         """Check, judge and act."""
         policy = self._policy
-        if await off_loop(has_bare_newline, wire):
-            if policy.bare_newlines == "refuse":
-                return await _refuse(transaction, replies.BARE_NEWLINE)
-            wire = await off_loop(normalise, wire)
-        message = await off_loop(unstuff, wire)
-        if await off_loop(self._is_looping, message):
-            return await _refuse(transaction, replies.LOOP)
+        refusal, wire, message = await off_loop(self._prepare, wire)
+        if refusal:
+            return await _refuse(transaction, refusal)
         judgement = record.judgement = await judgement_of(self._judge, message, policy.deadline_seconds)
         del message
         action = action_for(
@@ -156,6 +153,15 @@ class MessageHandler:
             if action is Action.QUARANTINE:
                 return await self._quarantine(wire, transaction)
             return await transaction.send(wire)
+
+    def _prepare(self, wire: bytes) -> tuple[Reply | None, bytes, bytes]:
+        """Check a message; returns why it is refused, if it is, its wire form with sound line ends, and the message itself."""
+        if has_bare_newline(wire):
+            if self._policy.bare_newlines == "refuse":
+                return replies.BARE_NEWLINE, wire, b""
+            wire = normalise(wire)
+        message = unstuff(wire)
+        return replies.LOOP if self._is_looping(message) else None, wire, message
 
     def _is_looping(self, message: bytes) -> bool:
         """Tell whether a message goes in circles; only its header is searched, line ends are CRLF.

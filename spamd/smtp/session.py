@@ -261,6 +261,8 @@ class FilterSMTP(SMTP):
             self._num_errors += 1
             reply = replies.TOO_MANY_ERRORS if self._num_errors > MAX_ERRORS else reply
         self._is_ending = self._is_ending or reply is replies.BYE or reply.code == CLOSING
+        if self._connection is None:
+            raise ConnectionResetError
         self._writer.write(reply.clean().wire + CRLF)
         await self._writer.drain()
 

@@ -100,7 +100,7 @@ class Session:
 
     def dismiss(self) -> None:
         """End a session that has brought no request yet, or has got its reply; the others finish."""
-        if self._is_waiting:
+        if self._is_waiting and not self._writer.is_closing():
             self._writer.write(SHUTTING_DOWN.wire)
         if self._is_waiting or self._is_answered:
             self.task.cancel()
@@ -112,9 +112,10 @@ class Session:
 
     async def _serve(self) -> None:
         """Serve the one request of this connection."""
-        # To wait for the buffer is then to wait until the system has taken all of it.
-        self._writer.transport.set_write_buffer_limits(0)
         try:
+            self._stop_if_gone()
+            # To wait for the buffer is then to wait until the system has taken all of it.
+            self._writer.transport.set_write_buffer_limits(0)
             with structlog.contextvars.bound_contextvars(queue_id=self._record.queue_id):
                 reply = await self._reply()
                 self._holding.release()
@@ -123,6 +124,11 @@ class Session:
             log.info("client gone", queue_id=self._record.queue_id, client=self._record.client, **describe(error))
         finally:
             self._holding.release()
+
+    def _stop_if_gone(self) -> None:
+        """Raise what reading from a lost connection raises; writing to one is an error without a class of its own in uvloop."""
+        if self._writer.is_closing():
+            raise ConnectionResetError
 
     async def _reply(self) -> bytes:
         """Read the request and answer it, with an error where it cannot be."""
@@ -258,11 +264,14 @@ class Session:
         settings = self._policy.settings
         try:
             async with asyncio.timeout(settings.reply_timeout_seconds):
+                self._stop_if_gone()
                 self._writer.write(reply)
                 await self._writer.drain()
         except TimeoutError:
             self._writer.transport.abort()
             raise
+        if self._writer.is_closing():
+            return
         self._writer.write_eof()
         self._is_answered = True
         if self._record.client not in self._policy.neighbourhood:

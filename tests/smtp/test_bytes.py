@@ -1,10 +1,10 @@
 """What arrives at the next hop is what was sent, byte for byte, below our own fields; and one message never becomes two."""
 
-import asyncio
 import base64
 import random
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from next_hop import NextHop
@@ -82,7 +82,7 @@ def test_any_content_is_not_touched(pieces):
             await proxy.close()
             return hop.messages[0].content
 
-    assert asyncio.run(relay()).endswith(content)
+    assert uvloop.run(relay()).endswith(content)
 
 
 @pytest.mark.parametrize("canonical", [(b"relaxed", b"simple"), (b"simple", b"simple"), (b"relaxed", b"relaxed")])

@@ -350,9 +350,11 @@ async def test_clients_that_are_gone_after_our_dot(start, next_hop):
     await client.envelope()
     await client.send(WIRE + b".\r\n")
     await asyncio.sleep(0.1)
+    (session,) = proxy._door._sessions
     reset(client)
     await nobody_is_left(proxy)
 
+    assert session.exception() is None
     assert [1, 0, 1] == [len(next_hop.messages), proxy.num_sessions, len(proxy._next_hop._kept)]
 
 

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -170,7 +171,7 @@ class Sessions(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.opened = AsyncExitStack()
         self.hop = self.run(self.opened.enter_async_context(NextHop(is_lenient=True)))
         self.address = self.run(self.opened.enter_async_context(proxy_to(self.hop, FixedJudge(), patience_seconds=5)))
@@ -275,7 +276,7 @@ async def submit_all(session, faults, verdict):
 def test_nothing_is_lost_whatever_breaks(transactions, faults, verdict):
     """With a next hop that fails at random, each 250 at a dot stands for one stored message with that content."""
     session = [(b"HELO c", b""), *chain(*transactions)]
-    answered, stored = asyncio.run(submit_all(session, faults, verdict))
+    answered, stored = uvloop.run(submit_all(session, faults, verdict))
 
     assert answered == stored
 
@@ -302,7 +303,7 @@ async def submit_wire(wire):
 @fuzz(60)
 def test_one_message_stays_one(content):
     """Whatever stands between DATA and the dot is one message at a next hop that takes much for an end, and no command."""
-    codes, messages, commands = asyncio.run(submit_wire(content))
+    codes, messages, commands = uvloop.run(submit_wire(content))
 
     assert [b"250", b"250", 1] == [*codes, len(messages)]
     assert [b"EHLO", b"MAIL", b"RCPT", b"DATA"] == [line[:4] for line in commands]
@@ -325,7 +326,7 @@ async def hear_all(sent):
 @fuzz(60)
 def test_noise_is_answered_in_order(sent):
     """Whatever bytes a client sends, it hears whole replies and nothing else, and one 250 for each message that went on."""
-    heard, messages = asyncio.run(hear_all(sent))
+    heard, messages = uvloop.run(hear_all(sent))
 
     assert re.fullmatch(rb"(?:[2-5][0-9][0-9][ -][ -~]*\r\n)*", heard)
     assert len(messages) == heard.count(b"queued as")

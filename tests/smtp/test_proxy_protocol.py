@@ -6,6 +6,7 @@ import socket
 import struct
 
 import pytest
+import uvloop
 from certificates import Authority
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -231,4 +232,4 @@ def test_no_header_is_a_surprise(header):
                 return
             assert client is None or not client.address or ipaddress.ip_address(client.address)
 
-    asyncio.run(read())
+    uvloop.run(read())

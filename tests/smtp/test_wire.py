@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def test_chunks_do_not_matter(content, size):
             await asyncio.sleep(0)
         return await task, await reader.read_line(100)
 
-    assert (wire, b"NOOP\r\n") == asyncio.run(read())
+    assert (wire, b"NOOP\r\n") == uvloop.run(read())
 
 
 @given(HOSTILE)
