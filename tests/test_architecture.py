@@ -49,6 +49,7 @@ DOORS: dict[str, set[str]] = {
     "jinja2": {"training"},
     "pydantic_settings": {"config"},
     "ray": {"fleet"},
+    "uvloop": {"daemon"},
 }
 """The parts that may import each library."""
 
