@@ -88,7 +88,7 @@ def build(message: WrittenMessage) -> bytes:
     mail = EmailMessage(policy=SMTP.clone(cte_type="8bit"))
     _add_header(mail, message, draw)
     structure = draw.choices(("plain", "html", "both"), weights=(40, 20, 40))[0]
-    charset = _charset(message.body + message.fields.get("preheader", ""), draw)
+    charset = _charset(_plain(message) + message.fields.get("preheader", ""), draw)
     encoding = draw.choice(("8bit", "quoted-printable", "base64"))
     if structure in ("plain", "both"):
         mail.set_content(_plain(message), charset=charset, cte=encoding)
