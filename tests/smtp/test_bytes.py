@@ -5,7 +5,7 @@ import random
 
 import pytest
 import uvloop
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from next_hop import NextHop
 from signing import sign, verifies
@@ -73,6 +73,8 @@ PIECES = st.sampled_from([b"\r\n", b".", b"..", b"Subject: x\r\n", b" ", b"\t", 
 def test_any_content_is_not_touched(pieces):
     """The same holds for messages that nobody thought of."""
     content = b"".join(pieces).replace(b"\r\n", b"\n").replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n"
+    # Fields of that name go; `test_forged_fields_go` says how.
+    assume(b"x-spam-" not in content.lower())
 
     async def relay():
         async with NextHop() as hop:
