@@ -16,6 +16,8 @@ class Bell:
         self._waiter: asyncio.Future[bool] | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        # Not asked of the timer: in uvloop one that has fired and waits for its turn does not know any more.
+        self._fires_at = math.inf
 
     async def wait(self, deadline: float = math.inf) -> bool:
         """Wait until it rings.
@@ -28,7 +30,7 @@ class Bell:
         """
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiter, self._deadline = waiter, deadline
-        if math.isfinite(deadline) and (self._timer is None or self._timer.when() > deadline):
+        if math.isfinite(deadline) and (self._timer is None or self._fires_at > deadline):
             self._set_timer()
         try:
             return await waiter
@@ -53,7 +55,7 @@ class Bell:
     def _set_timer(self) -> None:
         """Make the timer fire at the deadline."""
         self.close()
-        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+        self._timer, self._fires_at = asyncio.get_running_loop().call_at(self._deadline, self._expire), self._deadline
 
     def _expire(self) -> None:
         """The timer: its wait may have ended long ago, and another one with a later deadline be on."""
