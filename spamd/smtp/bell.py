@@ -16,7 +16,7 @@ class Bell:
         self._waiter: asyncio.Future[bool] | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        # Not asked of the timer: in uvloop one that has fired and waits for its turn does not know any more.
+        # Not asked of the timer: for a deadline within the millisecond uvloop gives out a handle that knows no time.
         self._fires_at = math.inf
 
     async def wait(self, deadline: float = math.inf) -> bool:

@@ -47,6 +47,18 @@ async def test_each_wait_has_its_own_deadline(bell, first, second):
     assert 0.055 < asyncio.get_running_loop().time() - started < 5
 
 
+async def test_a_wait_may_follow_one_that_was_due_at_once(bell):
+    """The timer of a deadline within the millisecond is another to uvloop; the next wait has its own all the same."""
+    given_up = bell.wait(at(0))
+    given_up.send(None)
+    given_up.close()
+    started = asyncio.get_running_loop().time()
+    answer = await bell.wait(at(0.06))
+
+    assert not answer
+    assert 0.055 < asyncio.get_running_loop().time() - started < 5
+
+
 async def test_an_old_timer_does_not_end_a_wait_without_deadline(bell):
     """Who waits for ever is woken by the bell alone."""
     asyncio.get_running_loop().call_soon(bell.ring)
