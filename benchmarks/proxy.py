@@ -4,9 +4,10 @@
 
 smtp-source sends through 20 sessions over kept connections to smtp-sink: directly; through spamd with a judge that looks at
 nothing; through spamd with a judge that reads out each message's text as the daemon does; and through a relay of aiosmtpd and
-aiosmtplib, written as their manuals show, with its connections kept too. Contestants take turns within each round, and medians
-over the rounds are printed: messages a second, their share of the direct way's, and the CPU time of the relay's process per
-message. What spamd adds to a message is the time that one session takes for it through spamd, less the time without.
+aiosmtplib, written as their manuals show, with its connections kept too. All relays run in uvloop, as the daemon does.
+Contestants take turns within each round, and medians over the rounds are printed: messages a second, their share of the direct
+way's, and the CPU time of the relay's process per message. What spamd adds to a message is the time that one session takes for
+it through spamd, less the time without.
 
 Needs smtp-source and smtp-sink (Debian: postfix) and `pip install --group benchmarks`.
 """
@@ -103,7 +104,7 @@ def serve(name: str, next_hop: str) -> None:
 
     async def run() -> None:
         address = await SERVERS[name](next_hop)
-        # As the daemon does, with its event loop too: kindnesses to all contestants alike.
+        # As the daemon does; a kindness to all contestants alike.
         gc.freeze()
         print(address, flush=True)
         await asyncio.Event().wait()

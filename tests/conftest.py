@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-
 LOOPBACK = {"", "::", "::1", "0.0.0.0", "localhost", "None"}
 
 

@@ -15,6 +15,7 @@ nothing of torch: any `Scorer` will do. Called by `service.filter`; built by `da
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ class Batcher:
         else:
             waiting = self._line_up(text, key, deadline - loop.time())
         caller: asyncio.Future[Served] = loop.create_future()
-        waiting.callers[caller] = loop.time()
+        waiting.callers[caller] = time.monotonic()
         try:
             async with asyncio.timeout_at(deadline):
                 return await caller
@@ -193,7 +194,7 @@ class Batcher:
         """Tell when a text at the end of the queue will be scored, by the engine's speed so far."""
         left = 0.0
         if self._batch:
-            spent = asyncio.get_running_loop().time() - self._batch.started
+            spent = time.monotonic() - self._batch.started
             left = max(0.0, self._pace.seconds_for(self._batch.num_tokens) - spent)
         return left + self._pace.seconds_for(_tokens(self._waiting) + waiting.num_tokens)
 
@@ -219,7 +220,7 @@ class Batcher:
         for key in members:
             del self._waiting[key]
         # Kept by name: the batcher's engine may be swapped before the thread answers.
-        return _Batch(self._engine, members, asyncio.get_running_loop().time())
+        return _Batch(self._engine, members, time.monotonic())
 
     async def _score_batch(self, batch: _Batch) -> None:
         """Score one batch in the thread and wake its callers; a failure is theirs alone."""
@@ -234,7 +235,7 @@ class Batcher:
             return
         finally:
             self._batch = None
-        took = loop.time() - batch.started
+        took = time.monotonic() - batch.started
         if batch.engine is self._engine:
             self._pace.note(batch.num_tokens, took)
             for waiting, scored in answers:

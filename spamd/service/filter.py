@@ -10,6 +10,7 @@ message can hold but one; nothing of them is logged.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,15 +103,14 @@ class MessageFilter:
 
     async def _text(self, message: bytes, deadline: float, milliseconds: dict[str, float]) -> MessageText:
         """Read a message's text out in a thread; one whose caller has gone before its turn is skipped."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        loop, started = asyncio.get_running_loop(), time.monotonic()
         try:
             async with asyncio.timeout_at(deadline):
                 return await loop.run_in_executor(self._threads, self._extract, message)
         except TimeoutError:
             raise ScoringTimeout("the message's text could not be read out before its deadline.") from None
         finally:
-            milliseconds["extract"] = 1000 * (loop.time() - started)
+            milliseconds["extract"] = 1000 * (time.monotonic() - started)
 
     def _unscored(self, reason: str) -> Unscored:
         return Unscored(reason, self._batcher.engine.checkpoint)

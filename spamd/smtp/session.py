@@ -11,6 +11,7 @@ came in plain text before TLS counts afterwards, commands that were slipped in b
 
 import asyncio
 import ssl
+import time
 from collections import defaultdict
 from typing import cast
 
@@ -262,6 +263,7 @@ class FilterSMTP(SMTP):
             reply = replies.TOO_MANY_ERRORS if self._num_errors > MAX_ERRORS else reply
         self._is_ending = self._is_ending or reply is replies.BYE or reply.code == CLOSING
         if self._connection is None:
+            # Gone while its message was seen through; uvloop has no error of this class for a write.
             raise ConnectionResetError
         self._writer.write(reply.clean().wire + CRLF)
         await self._writer.drain()
@@ -283,14 +285,14 @@ class FilterSMTP(SMTP):
     async def _take_message(self) -> Reply:
         """Read a message and hand it on; the timer is silent meanwhile, for reading has clocks of its own."""
         intake = Intake(self._memory, self._settings.max_message_bytes)
-        started = self.loop.time()
+        started = time.monotonic()
         try:
             wire = await intake.read(self._wire, self._settings.data_timeout_seconds)
             origin = Origin(
                 client=self.client,
                 helo=self._commands.helo,
                 protocol=self._commands.protocol,
-                receive_milliseconds=1000 * (self.loop.time() - started),
+                receive_milliseconds=1000 * (time.monotonic() - started),
             )
             if wire is None:
                 return await self._handler.refuse(intake.refusal, intake.num_bytes, origin, self._transaction)

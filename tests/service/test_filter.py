@@ -40,6 +40,7 @@ async def test_a_message_gets_a_verdict():
     assert Label.SPAM == judgement.verdict.label
     assert ("no-date",) == judgement.defects
     assert ["extract", "queue", "score"] == list(judgement.milliseconds)
+    assert 0.0 < judgement.milliseconds["extract"]
 
 
 async def test_the_settings_threshold_wins():
