@@ -270,8 +270,6 @@ class Session:
         except TimeoutError:
             self._writer.transport.abort()
             raise
-        if self._writer.is_closing():
-            return
         self._writer.write_eof()
         self._is_answered = True
         if self._record.client not in self._policy.neighbourhood:
