@@ -119,29 +119,19 @@ def verdict_fields(verdict: Verdict | Unscored, *, hostname: str, version: str) 
         X-Spam-Checker-Version, -Flag (spam only), -Score, -Level and -Status, each ended by CRLF. A message without a verdict has
         neither flag, score nor level, and its status names the reason.
     """
-    checker = f"spamd {_word(version)} (checkpoint {_word(verdict.checkpoint)}) on {_word(hostname)}"
-    fields = [f"X-Spam-Checker-Version: {checker}"]
     if isinstance(verdict, Unscored):
-        fields.append(_status(is_spam=False, points="0.0", tests=verdict.tests, version=version))
+        scored, is_spam, points, probability = "", False, "0.0", ""
     else:
         is_spam = verdict.label is Label.SPAM
         value = verdict.points + 0.0
-        points = f"{value:.1f}"
-        fields += ["X-Spam-Flag: YES"] * is_spam
-        fields.append(f"X-Spam-Score: {points}")
-        fields.append(f"X-Spam-Level: {'*' * max(0, min(_MAX_STARS, int(value)))}")
-        tests = verdict.tests
-        fields.append(_status(is_spam=is_spam, points=points, tests=tests, version=version, probability=verdict.score))
-    return "".join(f"{field}\r\n" for field in fields).encode("ascii")
-
-
-def _status(*, is_spam: bool, points: str, tests: tuple[str, ...], version: str, probability: float | None = None) -> str:
-    """Write X-Spam-Status."""
-    values = [f"score={points}", f"required={REQUIRED_POINTS:.1f}", f"tests={','.join(map(_word, tests))}"]
-    if probability is not None:
-        values.append(f"probability={probability:.4f}")
-    values += ["autolearn=no", f"version={_word(version)}"]
-    return f"X-Spam-Status: {'Yes' if is_spam else 'No'}, {' '.join(values)}"
+        points, probability = f"{value:.1f}", f" probability={verdict.score:.4f}"
+        flag = "X-Spam-Flag: YES\r\n" if is_spam else ""
+        scored = f"{flag}X-Spam-Score: {points}\r\nX-Spam-Level: {'*' * max(0, min(_MAX_STARS, int(value)))}\r\n"
+    tests = ",".join(map(_word, verdict.tests))
+    status = f"score={points} required={REQUIRED_POINTS:.1f} tests={tests}{probability} autolearn=no version={_word(version)}"
+    checker = f"spamd {_word(version)} (checkpoint {_word(verdict.checkpoint)}) on {_word(hostname)}"
+    fields = f"X-Spam-Checker-Version: {checker}\r\n{scored}X-Spam-Status: {'Yes' if is_spam else 'No'}, {status}\r\n"
+    return fields.encode("ascii")
 
 
 def received_field(*, client: str, helo: str, hostname: str, identifier: str, when: datetime, protocol: str) -> bytes:
@@ -158,17 +148,23 @@ def received_field(*, client: str, helo: str, hostname: str, identifier: str, wh
     Returns:
         The field, ASCII, folded before column 78, ended by CRLF.
     """
+    trace = _trace(client, helo, hostname, protocol)
+    return f"{trace}\r\n id {_clean(identifier)};\r\n {_date(when.replace(microsecond=0))}\r\n".encode("ascii")
+
+
+@lru_cache(maxsize=256)
+def _trace(client: str, helo: str, hostname: str, protocol: str) -> str:
+    """Write what our trace field begins with, folded; alike for all messages of a session and as a rule of a client."""
     address = f"IPv6:{client}" if ":" in client else client
-    words = ["Received:", "from", _word(helo) or "unknown"]
-    words += [f"([{_word(address)}])"] * bool(client)
-    words += ["by", _word(hostname), "(spamd)", "with", _word(protocol), "id", f"{_word(identifier)};"]
-    words += _date(when.replace(microsecond=0)).split(" ")
-    pieces, column = [words[0]], len(words[0])
-    for word in words[1:]:
-        fold = "" if column + 1 + len(word) < _MAX_LINE else "\r\n"
-        column = (0 if fold else column) + 1 + len(word)
-        pieces.append(f"{fold} {word}")
-    return f"{''.join(pieces)}\r\n".encode("ascii")
+    words = ["from", _word(helo) or "unknown", *[f"([{_word(address)}])"] * bool(client)]
+    words += ["by", _word(hostname), "(spamd)", "with", _word(protocol)]
+    lines = ["Received:"]
+    for word in words:
+        if len(lines[-1]) + len(word) + 1 < _MAX_LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f" {word}")
+    return "\r\n".join(lines)
 
 
 @lru_cache(maxsize=4)
@@ -177,10 +173,13 @@ def _date(when: datetime) -> str:
     return format_datetime(when)
 
 
-@lru_cache(maxsize=256)
-def _word(text: str) -> str:
+def _clean(text: str) -> str:
     """Cut a text from outside to one word that can break no field: printable ASCII without brackets, quotes and separators."""
     return _UNFIT.sub("?", text.strip("[]")[:_MAX_WORD])
+
+
+_word = lru_cache(maxsize=256)(_clean)
+"""The same for what comes again and again."""
 
 
 def count_hops(message: bytes) -> int:

@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
             RelayError: it did not come or makes no sense; the connection is closed then.
         """
         deadline = asyncio.get_running_loop().time() + seconds
-        while (reply := self._take_reply(stage)) is None:
+        while not self._arrived or (reply := self._take_reply(stage)) is None:
             if self.is_lost:
                 raise self.failure(f"closed the connection before it answered {stage}")
             if not await self._bell.wait(deadline):

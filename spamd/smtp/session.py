@@ -72,13 +72,8 @@ class FilterSMTP(SMTP):
     ) -> None:
         # aiosmtpd keeps these in one dictionary for all connections and clears it at each new one.
         self.command_size_limits = defaultdict(lambda: MAX_COMMAND_BYTES)
-        super().__init__(
-            None,
-            hostname=hostname,
-            enable_SMTPUTF8=True,
-            timeout=settings.command_timeout_seconds,
-            loop=asyncio.get_running_loop(),
-        )
+        loop, patience = asyncio.get_running_loop(), settings.command_timeout_seconds
+        super().__init__(None, hostname=hostname, enable_SMTPUTF8=True, timeout=patience, loop=loop)
         self.client = client.address
         self._settings = settings
         self._handler = handler
@@ -257,16 +252,20 @@ class FilterSMTP(SMTP):
         return reply
 
     async def _say(self, reply: Reply) -> None:
-        """Send a reply; 421 is the last one, and a client that makes too many errors gets it."""
+        """Send a reply; 421 is the last one, and a client that makes too many errors gets it.
+
+        A client may be gone by then, where its message was seen through; uvloop has no error of this class for a write.
+        """
         if reply.code in WRONG_COMMAND:
             self._num_errors += 1
             reply = replies.TOO_MANY_ERRORS if self._num_errors > MAX_ERRORS else reply
         self._is_ending = self._is_ending or reply is replies.BYE or reply.code == CLOSING
-        if self._connection is None:
-            # Gone while its message was seen through; uvloop has no error of this class for a write.
+        connection = self._connection
+        if connection is None:
             raise ConnectionResetError
-        self._writer.write(reply.clean().wire + CRLF)
-        await self._writer.drain()
+        connection.write(reply.clean().wire + CRLF)
+        if connection.get_write_buffer_size():
+            await self._writer.drain()
 
     def _say_goodbye(self, reply: Reply) -> None:
         """Send a last reply without waiting, and close."""
@@ -288,12 +287,8 @@ class FilterSMTP(SMTP):
         started = time.monotonic()
         try:
             wire = await intake.read(self._wire, self._settings.data_timeout_seconds)
-            origin = Origin(
-                client=self.client,
-                helo=self._commands.helo,
-                protocol=self._commands.protocol,
-                receive_milliseconds=1000 * (time.monotonic() - started),
-            )
+            milliseconds = 1000 * (time.monotonic() - started)
+            origin = Origin(self.client, self._commands.helo, self._commands.protocol, milliseconds)
             if wire is None:
                 return await self._handler.refuse(intake.refusal, intake.num_bytes, origin, self._transaction)
             return await self._handler.handle(wire, origin, self._transaction)

@@ -57,7 +57,7 @@ async def test_starttls(start, files, encrypt, next_hop):
     assert (True, False) == (plain.endswith(b"250 STARTTLS"), b"STARTTLS" in encrypted)
     assert [b"503 5.5.1", b"503 5.5.1", b"250 2.0.0"] == [one[:9] for one in (forgotten, again, reply)]
     (message,) = next_hop.messages
-    assert b"with ESMTPS id" in message.content
+    assert b"with ESMTPS\r\n id " in message.content
     assert WIRE == below_our_fields(message.content)
     assert (b"MAIL FROM:<sender@client.test>", False) == (message.mail, b"RSET" in next_hop.commands[-3:])
 
@@ -72,7 +72,7 @@ async def test_implicit_tls(start, authority, files, next_hop):
 
     assert [b"502", b"250", b"250", b"354", b"250"] == [reply[:3] for reply in replies]
     assert b"STARTTLS" not in announced
-    assert b"with UTF8SMTPS id" in next_hop.messages[0].content
+    assert b"with UTF8SMTPS\r\n id " in next_hop.messages[0].content
 
 
 async def test_sockets_of_systemd_speak_tls(start, authority, files, next_hop):
@@ -87,7 +87,7 @@ async def test_sockets_of_systemd_speak_tls(start, authority, files, next_hop):
     await client.__aexit__()
 
     assert (address, b"250") == (proxy.addresses[-1], reply[:3])
-    assert b"with ESMTPS id" in next_hop.messages[0].content
+    assert b"with ESMTPS\r\n id " in next_hop.messages[0].content
 
 
 async def test_both_addresses_share_their_limits(start, authority, files):
