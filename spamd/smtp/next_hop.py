@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spamd.errors import RelayError
+from spamd.smtp.outbox import Outbox
 from spamd.smtp.relay import Connection, Timeouts
 from spamd.smtp.tls import CLOSE_SECONDS, reason_of
 
@@ -69,6 +70,7 @@ class NextHop:
         self._hostname = hostname
         self._timeouts = timeouts or Timeouts()
         self._tls = tls
+        self._outbox = Outbox()
         self._kept: list[Connection] = []
         self._capabilities: Mapping[str, str] | None = None
         self._known_since = 0.0
@@ -109,7 +111,7 @@ class NextHop:
         Raises:
             RelayError: the next hop cannot be reached or does not want to talk to us.
         """
-        connection = Connection(self._address, self._timeouts)
+        connection = Connection(self._address, self._timeouts, self._outbox)
         verb = b"LHLO" if self.is_lmtp else b"EHLO"
         try:
             await self._open(connection)

@@ -17,6 +17,7 @@ from typing import cast
 
 from spamd.errors import RelayError
 from spamd.smtp.bell import Bell
+from spamd.smtp.outbox import Outbox
 from spamd.smtp.replies import MAX_REPLY_LINES, Reply
 from spamd.smtp.tls import encrypted
 from spamd.smtp.wire import CRLF, END
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
     Args:
         where: its address, for error texts.
         timeouts: how long to wait.
+        outbox: where commands and messages go out.
 
     Attributes:
         capabilities: what its EHLO announced: keyword in upper case -> parameters.
@@ -52,7 +54,7 @@ class Connection(asyncio.Protocol):
         idle_since: when it was last used, on the loop's clock.
     """
 
-    def __init__(self, where: str, timeouts: Timeouts) -> None:
+    def __init__(self, where: str, timeouts: Timeouts, outbox: Outbox) -> None:
         self.capabilities: Mapping[str, str] = {}
         self.num_messages = 0
         self.is_lost = False
@@ -62,6 +64,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._where = where
         self._timeouts = timeouts
+        self._outbox = outbox
         self._arrived = bytearray()
         self._is_paused = False
         self._is_in_message = False
@@ -105,7 +108,8 @@ class Connection(asyncio.Protocol):
         if self._is_in_message:
             self.abort()
         elif self._transport and not self.is_lost:
-            self._transport.write(b"QUIT\r\n")
+            self._outbox.send(self._transport, b"QUIT\r\n")
+            self._outbox.flush()
             self._transport.close()
         self.is_lost = True
 
@@ -195,6 +199,8 @@ class Connection(asyncio.Protocol):
         last = max(0, len(view) - SLICE_BYTES)
         for start in range(0, last, SLICE_BYTES):
             self._write(view[start : min(start + SLICE_BYTES, last)], "the message", is_first=start == 0)
+            # Or the whole message would be out before the transport knows whether it is taken.
+            self._outbox.flush()
             await self._drain()
             if self._arrived:
                 return await self._refused_early()
@@ -235,7 +241,7 @@ class Connection(asyncio.Protocol):
             raise self.failure(f"closed the connection before {stage} could be sent")
         if self._arrived and is_first:
             raise self.failure(f"spoke before {stage} was sent")
-        self._transport.write(piece)
+        self._outbox.send(self._transport, piece)
 
     async def _drain(self) -> None:
         """Wait until there is room to write on, or something else happened."""

@@ -24,6 +24,7 @@ from spamd.service.memory import Memory
 from spamd.smtp.handler import MessageHandler, Policy
 from spamd.smtp.limits import Admission
 from spamd.smtp.next_hop import NextHop, Tls
+from spamd.smtp.outbox import Outbox
 from spamd.smtp.proxy_protocol import Peer, announced_client
 from spamd.smtp.relay import Timeouts
 from spamd.smtp.session import FilterSMTP
@@ -141,6 +142,7 @@ class Proxy:
         self._admission = Admission(settings.allowed_clients, settings.max_connections_per_client)
         self._load_balancers = Neighbourhood(settings.proxy_protocol_from)
         self._memory = Memory(settings.max_memory_bytes)
+        self._outbox = Outbox()
         self._door = Door([*listeners, *tls_listeners], settings.max_connections, self._bring_in)
 
     @property
@@ -192,6 +194,7 @@ class Proxy:
             handler=self._handler,
             admission=self._admission,
             memory=self._memory,
+            outbox=self._outbox,
             client=announced or peer,
             is_announced=announced is not None,
             tls=None if is_encrypted else self._tls,

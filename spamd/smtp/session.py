@@ -25,6 +25,7 @@ from spamd.smtp.commands import Commands
 from spamd.smtp.handler import MessageHandler, report
 from spamd.smtp.limits import LEAST_BYTES, Admission, Intake
 from spamd.smtp.next_hop import NextHop
+from spamd.smtp.outbox import Outbox
 from spamd.smtp.proxy_protocol import Peer
 from spamd.smtp.record import Origin
 from spamd.smtp.replies import Reply, reply_to
@@ -50,6 +51,7 @@ class FilterSMTP(SMTP):
         handler: takes the messages.
         admission: who may connect.
         memory: what all messages may hold together.
+        outbox: where replies go out.
         client: who it is.
         is_announced: whether that is known from a load balancer in front, so that the next hop is told too.
         tls: what STARTTLS needs; None does not offer it.
@@ -66,6 +68,7 @@ class FilterSMTP(SMTP):
         handler: MessageHandler,
         admission: Admission,
         memory: Memory,
+        outbox: Outbox,
         client: Peer,
         is_announced: bool = False,
         tls: ssl.SSLContext | None = None,
@@ -79,6 +82,7 @@ class FilterSMTP(SMTP):
         self._handler = handler
         self._admission = admission
         self._memory = memory
+        self._outbox = outbox
         self._tls = tls
         self._commands = Commands(
             hostname,
@@ -117,8 +121,6 @@ class FilterSMTP(SMTP):
             self.task.cancel()
         if self._connection:
             self._connection.abort()
-
-    # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: a client is there."""
@@ -163,8 +165,6 @@ class FilterSMTP(SMTP):
             self._timeout_handle = self.loop.call_at(self._patience_ends, self._timeout_cb)
         else:
             self._say_goodbye(replies.IDLE)
-
-    # The session.
 
     async def _handle_client(self) -> None:
         """Serve until the client leaves or is sent away."""
@@ -216,6 +216,7 @@ class FilterSMTP(SMTP):
             await self._say(replies.AFTER_STARTTLS)
             return
         await self._say(replies.START_TLS)
+        self._outbox.flush()
         self._commands.begin_anew(is_encrypted=True)
         try:
             connection = await encrypted(connection, self, tls, seconds=HANDSHAKE_SECONDS)
@@ -263,20 +264,21 @@ class FilterSMTP(SMTP):
         connection = self._connection
         if connection is None:
             raise ConnectionResetError
-        connection.write(reply.clean().wire + CRLF)
+        self._outbox.send(connection, reply.clean().wire + CRLF)
         if connection.get_write_buffer_size():
             await self._writer.drain()
 
     def _say_goodbye(self, reply: Reply) -> None:
         """Send a last reply without waiting, and close."""
         if self._connection and not self._is_ending:
-            self._connection.write(reply.wire + CRLF)
+            self._outbox.send(self._connection, reply.wire + CRLF)
         self._is_ending = True
         self._close()
 
     def _close(self) -> None:
         """Close once all is sent; a client that does not read is not waited for."""
         if self._connection:
+            self._outbox.flush()
             self._connection.close()
             if self._connection.get_write_buffer_size():
                 self.loop.call_later(LINGER_SECONDS, self._connection.abort)
