@@ -118,6 +118,17 @@ def test_every_row_names_options_that_exist():
     assert [6] == [row.number for row in seed_table.ROWS if seed_table.can_run(row, "gpt2-medium")]
 
 
+def test_one_seed_says_nothing_about_others():
+    """The interval of a single seed is all there is; of several it lies about their mean, within 0 to 100 %."""
+    row, one = seed_table.ROWS[9], {"train": 1.0, "validation": 0.96, "test": 0.94, "seconds": 1.0}
+
+    alone = seed_table.summary(row, [one])["test"]
+    several = seed_table.summary(row, [one, {**one, "test": 0.92}])["test"]
+
+    assert (94.0, 0.0, 100.0) == (alone["value"], alone["low"], alone["high"])
+    assert several["low"] < several["value"] < several["high"] <= 100.0
+
+
 @pytest.mark.slow
 def test_the_table_goes_on_where_it_was(collection, tmp_path, monkeypatch, capsys):
     """Two rows over two seeds print means with intervals beside published figures, and are not trained twice."""
