@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from spamd.mail.links import host_of, is_same_site, shown_host
-from spamd.mail.styles import Look, is_same_colour, read_colour, read_sheet, read_style
+from spamd.mail.styles import MAX_STYLE, Look, is_same_colour, read_colour, read_sheet, read_style
 from spamd.mail.tags import BLOCKS, is_tame, strip_tags
 
 MAX_SOURCE = 400_000
@@ -150,9 +150,9 @@ class _Reader:
         elif tag in _CELLS:
             self.pieces.append(" ")
         elif tag == "img":
-            self.page.num_images += 1
             # A picture covers its ground, so that the colour of its text tells nothing.
             if style.is_visible and not style.is_tiny:
+                self.page.num_images += 1
                 self.pieces.append(f" {_SPACES.sub(' ', attributes.get('alt') or '')} ")
         elif tag == "input" and attributes.get("type") in {"submit", "button"}:
             self._add_text(f" {attributes.get('value') or ''} ", style)
@@ -168,7 +168,7 @@ class _Reader:
             names = [f".{name}" for name in (attributes.get("class") or "").lower().split()]
             looks += [self.rules[name] for name in [*names, f"#{(attributes.get('id') or '').lower()}"] if name in self.rules]
         if style := attributes.get("style"):
-            looks.append(read_style(style))
+            looks.append(read_style(style[:MAX_STYLE]))
         return looks
 
     def _leave(self, leaving: object) -> None:

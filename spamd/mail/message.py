@@ -24,7 +24,7 @@ MAX_DEPTH = 12
 
 
 _TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+")
-_LIKELY_BOUNDARY = re.compile(rb"(?:\A|\n)--([^\n]{1,200}?)[ \t]*\ncontent-", re.IGNORECASE)
+_LIKELY_BOUNDARY = re.compile(rb"(?:\A|\n)--([^\n]{0,199}[^\s])[ \t]*+\ncontent-", re.IGNORECASE)
 _QUOTED_PRINTABLE = re.compile(rb"(?:=[0-9A-F]{2}){4}|=3D\"|=20\n")
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:html|body|table|div|font|p|br|a|img|head|meta)\b", re.IGNORECASE)
 

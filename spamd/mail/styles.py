@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_MAX_STYLE = 2_000
+MAX_STYLE = 2_000
+"""Characters of one style that are read; `read_style` keeps what it was given."""
+
 _MAX_SHEET = 65_536
 
 _BRACE = re.compile(r"([{}])")
@@ -44,9 +46,9 @@ class Look:
 
 @lru_cache(maxsize=4096)
 def read_style(style: str) -> Look:
-    """Read the declarations of one `style` attribute."""
+    """Read the declarations of one `style` attribute, of which callers cut what is too long."""
     declared: dict[str, str] = {}
-    for declaration in style[:_MAX_STYLE].lower().split(";"):
+    for declaration in style.lower().split(";"):
         name, _, value = declaration.partition(":")
         declared[name.strip()] = value.strip()
     font_size = _pixels(declared.get("font-size", ""))
@@ -122,4 +124,4 @@ def _add_rule(rules: dict[str, Look], selectors: str, declarations: str) -> None
     for selector in selectors.split(",")[:20]:
         match = _SELECTOR.fullmatch(selector.strip())
         if match:
-            rules[match[1]] = read_style(declarations)
+            rules[match[1]] = read_style(declarations[:MAX_STYLE])

@@ -1,18 +1,26 @@
 """A linear scan of HTML's tags: how deep a page nests, and its text where a tree would cost too much.
 
-A tree builder takes quadratic time and memory on pages made for that (deep nesting, unclosed `<font>` before each `<p>`). One
-pass tells beforehand, and strips such pages itself. It follows the tokenizer of the HTML standard to the letter, so that nothing
-can be hidden from it. Of the tree builder it knows which closing tags close something, and errs on the deep side where that
-depends; a last limit on the number of tags bounds what it may have missed. Called by `html`.
+A tree builder takes quadratic time and memory on pages made for that (deep nesting, unclosed `<font>` before each `<p>`, a tag of
+a hundred thousand attributes). One pass tells beforehand, and strips such pages itself. It follows the tokenizer of the HTML
+standard to the letter, so that nothing can be hidden from it. Of the tree builder it knows which closing tags close something,
+and errs on the deep side where that depends; a last limit on the number of tags bounds what it may have missed. Called by `html`.
 """
 
 import html
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 MAX_NESTING = 1_000
 _MAX_REOPENED = 200_000
 _MAX_CLIMBED = 20_000_000
+_MAX_COPIED = 1_000_000
+"""Attributes, and fifties of characters, that reopened tags bring anew: some 150 bytes each."""
+
+_MAX_WEIGHT = 10_000
+"""As many attributes a tag may have: each is compared with all before it."""
+
+_SEPARATORS = " \t\n\f\r/\"'"
 _SAFE_TAGS = 1_000
 _MAX_TAGS = 15_000
 _LOOK_BELOW = 100
@@ -53,6 +61,14 @@ _SPECIAL = (
 )
 
 
+class _Open(NamedTuple):
+    """An element that is open: how many uncounted ones were opened before it, and what it weighs where it is formatting."""
+
+    name: str
+    uncounted: int
+    weight: int
+
+
 def _tags(source: str) -> Iterator[tuple[int, int, str, bool]]:
     """Yield start, end, lower-case name (empty for comments and such) and whether it closes, for each tag.
 
@@ -71,41 +87,51 @@ def _tags(source: str) -> Iterator[tuple[int, int, str, bool]]:
 
 def is_tame(source: str) -> bool:
     """Whether a tree of this page costs no more than its length suggests."""
-    num_tags = sum(1 for _ in _OPENING.finditer(source))
-    if num_tags <= _SAFE_TAGS or num_tags > _MAX_TAGS:
-        return num_tags <= _SAFE_TAGS
-    reopened = climbed = 0
-    for depth, formatting in _nesting(source):
+    num_tags, weight = sum(1 for _ in _OPENING.finditer(source)), _weigh(source)
+    is_small = num_tags <= _SAFE_TAGS
+    if num_tags > _MAX_TAGS or (is_small and weight <= _MAX_WEIGHT and num_tags * weight <= _MAX_COPIED):
+        return is_small
+    if any(_weigh(source[start:end]) > _MAX_WEIGHT for start, end, _, _ in _tags(source)):
+        return False
+    reopened = copied = climbed = 0
+    for depth, formatting, brought in _nesting(source):
         reopened += formatting
+        copied += brought
         climbed += depth
-        if depth > MAX_NESTING or reopened > _MAX_REOPENED or climbed > _MAX_CLIMBED:
+        if copied > _MAX_COPIED or depth > MAX_NESTING or (not is_small and (reopened > _MAX_REOPENED or climbed > _MAX_CLIMBED)):
             return False
     return True
 
 
-def _nesting(source: str) -> Iterator[tuple[int, int]]:
-    """Yield, for each tag, how many elements are open at most behind it, and how many of them are formatting.
+def _weigh(source: str) -> int:
+    """How many attributes the tags of a source may have at most, and their lengths."""
+    return 1 + sum(map(source.count, _SEPARATORS)) + len(source) // 50
+
+
+def _nesting(source: str) -> Iterator[tuple[int, int, int]]:
+    """Yield, for each tag, how many elements are open at most behind it, how many of them it reopens, and what these weigh.
 
     Counts a page that switches to other rules of parsing as too deep: foreign content, frames, scripts in scripts, raw
     text in a select.
     """
-    is_open: list[tuple[str, int]] = []
-    formatting = uncounted = 0
-    for _, end, name, closes in _tags(source):
+    is_open: list[_Open] = []
+    formatting = weight = uncounted = 0
+    for start, end, name, closes in _tags(source):
         if not closes and _changes_the_rules(source, end, name, is_open):
-            yield MAX_NESTING + 1, 0
+            yield MAX_NESTING + 1, 0, 0
             return
         if name in _UNCOUNTED:
             uncounted += name not in _VOID
         elif name and not closes:
-            is_open.append((name, uncounted))
-            formatting += name in _FORMATTING
-        elif name:
-            formatting -= _close(is_open, name, uncounted) and name in _FORMATTING
-        yield len(is_open), formatting if not closes else 0
+            is_formatting = name in _FORMATTING
+            is_open.append(_Open(name, uncounted, _weigh(source[start:end]) if is_formatting else 0))
+            formatting, weight = formatting + is_formatting, weight + is_open[-1].weight
+        elif name and (closed := _close(is_open, name, uncounted)):
+            formatting, weight = formatting - (name in _FORMATTING), weight - closed.weight
+        yield (len(is_open), 0, 0) if closes else (len(is_open), formatting, weight)
 
 
-def _changes_the_rules(source: str, end: int, name: str, is_open: list[tuple[str, int]]) -> bool:
+def _changes_the_rules(source: str, end: int, name: str, is_open: list[_Open]) -> bool:
     """Whether what follows an opening tag is parsed in a way that is not followed here."""
     if name in _OTHER_RULES:
         return True
@@ -113,31 +139,30 @@ def _changes_the_rules(source: str, end: int, name: str, is_open: list[tuple[str
         return False
     closing = _RAW_TEXT[name].search(source, end)
     content_end = closing.start() if closing else len(source)
-    return any(open_name == "select" for open_name, _ in is_open) or (
+    return any(element.name == "select" for element in is_open) or (
         name == "script" and _SCRIPT_IN_SCRIPT.search(source, end, content_end) is not None
     )
 
 
-def _close(is_open: list[tuple[str, int]], name: str, uncounted: int) -> bool:
+def _close(is_open: list[_Open], name: str, uncounted: int) -> _Open | None:
     """Take out the element that a closing tag surely closes, if any; what stands above it stays, for it may come again.
 
     Args:
-        is_open: names of open elements, each with the number of uncounted ones opened before it.
+        is_open: open elements.
         name: name of the closing tag.
         uncounted: number of uncounted elements opened by now.
     """
     for index in range(len(is_open) - 1, max(len(is_open) - _LOOK_BELOW, 0) - 1, -1):
-        found, before = is_open[index]
+        found, before, _ = is_open[index]
         if found == name:
             # Of a form only the element's place among the open ones would go, not what was put inside it.
             is_kept = name == "form" and index < len(is_open) - 1
             if is_kept or (name not in _REACHING and name not in _FORMATTING and before != uncounted):
                 break
-            del is_open[index]
-            return True
+            return is_open.pop(index)
         if found in _BARRIERS or (name not in _REACHING and found in _SPECIAL):
             break
-    return False
+    return None
 
 
 def strip_tags(source: str) -> str:

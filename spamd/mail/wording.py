@@ -6,6 +6,7 @@ Everything is linear in the length of the text. Called by `text`.
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 
 from spamd.mail.links import shorten_urls
 
@@ -17,6 +18,7 @@ _IN_WORD = re.compile("(?<=[A-Za-z])[\u00ad\u034f\u180e\u200b-\u200f\u2060-\u206
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _ASCII_LINE_ENDS = bytes.maketrans(b"\r\x0b\x0c", b"\n\n\n")
 _ASCII_INVISIBLE = bytes(code for code in range(128) if code not in range(0x20, 0x7F) and code not in b"\t\n\r\x0b\x0c")
+_MAX_MARKS = 30
 _DECORATION = re.compile(r"([^\w\s] ?)\1{3,}")
 _PAIRED_DECORATION = re.compile(r"([^\w\s]{2})\1{3,}")
 _SAME_LETTER = re.compile(r"(\w)\1{7,}")
@@ -71,10 +73,32 @@ def plain_wording(text: str, max_characters: int) -> Wording:
     if len(text) > 4 * max_characters:
         text = keep_ends(_shorten(text), 4 * max_characters)
     if not text.isascii():
-        text = _squeeze(keep_ends(unicodedata.normalize("NFKC", text), 4 * max_characters))
+        text = _squeeze(keep_ends(_compose(text), 4 * max_characters))
     text, num_lookalikes = (text, 0) if text.isascii() else _unmask(text)
     text = _shorten(text)
     return Wording(keep_ends(text, max_characters), num_invisible, num_lookalikes)
+
+
+@cache
+def _marks() -> frozenset[str]:
+    """Characters that are, or become, marks on the one before them."""
+    return frozenset(
+        code for code in map(chr, range(0x300, 0x20000)) if unicodedata.combining(unicodedata.normalize("NFKD", code)[0])
+    )
+
+
+@cache
+def _too_many_marks() -> re.Pattern[str]:
+    """Find runs of marks that are longer than any script's."""
+    marks = "".join(_marks())
+    return re.compile(f"([{marks}]{{{_MAX_MARKS}}})[{marks}]+")
+
+
+def _compose(text: str) -> str:
+    """Bring a text to NFKC; of long runs of marks, which that takes quadratic time to sort, the rest goes."""
+    if max(map(len, text.split()), default=0) > _MAX_MARKS and not _marks().isdisjoint(text):
+        text = _too_many_marks().sub(r"\1", text)
+    return unicodedata.normalize("NFKC", text)
 
 
 def drop_invisible(text: str) -> str:

@@ -89,7 +89,7 @@ def test_estimate_is_on_the_deep_side(unit):
     """The depth that the scan expects is at least the depth of the tree, give or take what a fixed few tags may add."""
     source = "x" + unit * 12
 
-    assert max((depth for depth, _ in tags._nesting(source)), default=0) + 6 >= depth_of_tree(source)
+    assert max((depth for depth, *_ in tags._nesting(source)), default=0) + 6 >= depth_of_tree(source)
 
 
 @pytest.mark.parametrize(

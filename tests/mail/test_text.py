@@ -241,7 +241,23 @@ HOSTILE = {
     "mixed scripts": lambda: b"Subject: x\n\n" + "a\u0430".encode() * 500_000,
     "dots": lambda: b"Subject: x\n\n" + b"a.@" * 400_000,
     "urls": lambda: b"Subject: x\n\n" + b"http://" * 200_000,
+    "marks": lambda: b"Subject: x\n\n" + ("\u0301" * 100_000 + "\u0316" * 100_000).encode(),
+    "attributes apart": lambda: page("<p " + " ".join(f"a{number}" for number in range(50_000)) + ">x"),
+    "few fonts reopened": lambda: page(few_fonts(200, 100) + "<p>x" * 790),
+    "more fonts reopened": lambda: page(few_fonts(20, 400) + "<p>x" * 1_200),
+    "fonts in a drawing": lambda: page("<svg><style>" + few_fonts(200, 100) + "<p>x" * 790),
+    "styles": lambda: "".join(f"<p style='{number}{'x' * 5_000}'>y" for number in range(70)).encode(),
+    "boundary": lambda: (
+        b"Content-Type: multipart/mixed; boundary=b\n\n"
+        + (b"--b\nContent-Type: multipart/mixed\n\n--a" + b"\t" * 9_000 + b"x\n") * 198
+    ),
 }
+
+
+def few_fonts(num_tags, num_attributes):
+    """Write formatting tags that stay open, each with many attributes and different from the others."""
+    attributes = " ".join(f"a{number}" for number in range(num_attributes))
+    return "".join(f"<font {attributes} z{number}>" for number in range(num_tags))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -258,6 +274,7 @@ def test_hostile_message_takes_little_time(name):
 def test_hostile_messages_take_little_memory():
     """The worst of the messages above stay within a quarter of a gibibyte beyond themselves."""
     names = ["deep and wide", "empty lines", "fonts reopened", "ligatures", "one line", "uuencode"]
+    names += ["few fonts reopened", "more fonts reopened", "fonts in a drawing", "attributes apart"]
     raws = [HOSTILE[name]() for name in names]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
