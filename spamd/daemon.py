@@ -191,9 +191,9 @@ class Daemon:
         loop = asyncio.get_running_loop()
         try:
             settings = load_settings(self._settings_file)
+            scorer = await loop.run_in_executor(self._loader, self._load_promoted)
             if self._doors:
                 self._doors.renew_certificate()
-            scorer = await loop.run_in_executor(self._loader, self._load_promoted)
         except (SpamdError, OSError) as error:
             log.error("reload refused", reason=str(error), **self._model())  # noqa: TRY400  the sentence says it all
         except Exception as error:  # noqa: BLE001  a daemon that filters mail must survive a bad checkpoint

@@ -5,7 +5,8 @@ stored or read. Learning stores only: `spamd-admin retrain --dataset feedback` t
 any number of processes may store at once, and one that is killed leaves all of a message or nothing. Called by `cli.learn` and
 `cli.sources`.
 
-Security: the file holds mail and is its owner's alone; what is forgotten is overwritten, not only unlinked.
+Security: the file holds mail and is its owner's alone; what is forgotten is overwritten there, not only unlinked as the
+journal of that change is.
 """
 
 import contextlib

@@ -1,12 +1,13 @@
 """Waiting for something to happen on a connection, or for a deadline, at the price of a future.
 
 `asyncio.timeout` costs more than all else in a wait, of which there are a dozen for each message, and so does a timer for each:
-here one timer is let run from wait to wait and looks again when it fires. Knows nothing of connections. Called by `wire` and
-`relay`.
+here one timer is let run from wait to wait and looks again when it fires. Knows nothing of connections. Called by `wire`, `relay`
+and `session`.
 """
 
 import asyncio
 import math
+from collections.abc import Callable
 
 
 class Bell:
@@ -66,3 +67,40 @@ class Bell:
             self._set_timer()
         else:
             self._answer(in_time=False)
+
+
+class Patience:
+    """Time that is given anew again and again, until it runs out once.
+
+    Args:
+        seconds: how much each time.
+        run_out: called when nobody gave any more.
+    """
+
+    def __init__(self, seconds: float, run_out: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._run_out = run_out
+        self._ends = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def renew(self) -> None:
+        """Give time from now on."""
+        loop = asyncio.get_running_loop()
+        self._ends = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_at(self._ends, self._look)
+
+    def end(self) -> None:
+        """Watch no longer; nothing is held any more."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        """The timer: more time may have been given since it was set."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if loop.time() < self._ends:
+            self._timer = loop.call_at(self._ends, self._look)
+        else:
+            self._run_out()

@@ -14,8 +14,8 @@ from spamd.smtp import replies
 from spamd.smtp.replies import Reply
 from spamd.smtp.wire import CHUNK_BYTES, NoEnd, WireReader
 
-COPIES = 2
-"""A message in flight is held as it came and once more: without dot-stuffing for the judge, then with our fields."""
+COPIES = 3
+"""A message in flight is held as it came, again where its line ends were put right, and without dot-stuffing for the judge."""
 
 MAX_DROPPED_FACTOR = 4
 """A message that is not kept is read on to its end, up to so many times what one may have."""

@@ -2,7 +2,7 @@
 
 A connection that took its last message well is kept for the next one; any other is closed. Kept ones are looked at before they
 are given out again, because the next hop may have said 421 in the meantime. No message is ever seen here. Called by
-`transaction`, `session` (for the capabilities) and `server`, which makes it.
+`transaction`, `commands` (for the capabilities) and `server`, which makes it.
 
 Security: opens connections to the one configured address and nowhere else. Where TLS is wanted there is no connection without it:
 a next hop that does not offer it, or whose certificate is not to be trusted, counts as one that cannot be reached.

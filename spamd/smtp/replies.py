@@ -2,7 +2,7 @@
 
 The next hop's replies pass through and are not here. All of it is ASCII, and nothing a client sent is ever quoted back. A wrong
 5xx loses mail and a wrong 4xx does not: whatever goes wrong on our side of the wire, or is not proven to be the message's own
-fault, is 4xx. Called by `session`, `handler` and `server`.
+fault, is 4xx. Called by all of `smtp`.
 
 Security: texts tell a client what to do, never what broke inside.
 """

@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP
 from spamd.config import SmtpSettings
 from spamd.service.memory import Memory
 from spamd.smtp import replies
+from spamd.smtp.bell import Patience
 from spamd.smtp.commands import Commands
 from spamd.smtp.handler import MessageHandler, report
 from spamd.smtp.limits import LEAST_BYTES, Admission, Intake
@@ -75,8 +76,7 @@ class FilterSMTP(SMTP):
     ) -> None:
         # aiosmtpd keeps these in one dictionary for all connections and clears it at each new one.
         self.command_size_limits = defaultdict(lambda: MAX_COMMAND_BYTES)
-        loop, patience = asyncio.get_running_loop(), settings.command_timeout_seconds
-        super().__init__(None, hostname=hostname, enable_SMTPUTF8=True, timeout=patience, loop=loop)
+        super().__init__(None, hostname=hostname, enable_SMTPUTF8=True, loop=asyncio.get_running_loop())
         self.client = client.address
         self._settings = settings
         self._handler = handler
@@ -94,7 +94,7 @@ class FilterSMTP(SMTP):
         )
         self._transaction = self._commands.transaction
         self._num_errors = 0
-        self._patience_ends = 0.0
+        self._patience = Patience(settings.command_timeout_seconds, self._lose_patience)
         self._is_busy = False
         self._is_ending = False
         self._is_dismissed = False
@@ -142,27 +142,21 @@ class FilterSMTP(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Asyncio: the client is gone. A message that the next hop may have taken already is seen through to its reply."""
-        if self._timeout_handle:
-            self._timeout_handle.cancel()
+        self._patience.end()
         asyncio.StreamReaderProtocol.connection_lost(self, error)
         self._wire.feed_eof()
         self.transport = None
         if self.task and not self._transaction.is_committed:
             self.task.cancel()
 
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """Give the client time again; a timer that runs already is let run and looks again when it fires."""
-        self._patience_ends = self.loop.time() + (duration or self._timeout_duration)
-        if self._timeout_handle is None:
-            self._timeout_handle = self.loop.call_at(self._patience_ends, self._timeout_cb)
+    def _reset_timeout(self, _duration: float | None = None) -> None:
+        """Aiosmtpd, and we: the client has time again."""
+        self._patience.renew()
 
-    def _timeout_cb(self) -> None:
+    def _lose_patience(self) -> None:
         """The timer: perhaps the client said nothing, or read nothing, for too long."""
-        self._timeout_handle = None
         if self._is_busy:
-            self._reset_timeout()
-        elif self.loop.time() < self._patience_ends:
-            self._timeout_handle = self.loop.call_at(self._patience_ends, self._timeout_cb)
+            self._patience.renew()
         else:
             self._say_goodbye(replies.IDLE)
 
@@ -180,11 +174,13 @@ class FilterSMTP(SMTP):
         finally:
             self._transaction.abandon()
             self._close()
+            # Of a connection that is lost within its handshake asyncio says nothing, and the timer would hold the session.
+            self._patience.end()
             self._admission.leave(self.client)
 
     async def _serve_command(self) -> None:
         """Read one command and answer it."""
-        self._reset_timeout()
+        self._patience.renew()
         try:
             line = await self._wire.read_line(MAX_COMMAND_BYTES)
         except LineTooLong:
@@ -218,12 +214,14 @@ class FilterSMTP(SMTP):
         await self._say(replies.START_TLS)
         self._outbox.flush()
         self._commands.begin_anew(is_encrypted=True)
+        # Whoever ends the session within the handshake says nothing in plain text.
+        self._is_ending = True
         try:
             connection = await encrypted(connection, self, tls, seconds=HANDSHAKE_SECONDS)
         except OSError as error:
             log.info("no TLS", client=self.client, reason=reason_of(error))
-            self._is_ending = True
             return
+        self._is_ending = False
         # Not a new reader: the first command may have come right behind the handshake.
         self.transport = connection
         self._wire.move_to(connection)

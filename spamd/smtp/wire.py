@@ -1,7 +1,8 @@
 """Bytes as they stand on the wire: lines, messages, dot-stuffing and line ends.
 
 Cuts command lines and whole messages off what comes, with memory and time bounded, and converts between wire form (dot-stuffed,
-without the terminating dot) and the message itself. Knows no command and decides nothing. Called by `session` and `handler`.
+without the terminating dot) and the message itself. Knows no command and decides nothing. Called by `session`, `handler`,
+`limits` and `relay`.
 
 Security: everything read here is hostile. A line may have no end, a message may be 30 MiB of empty lines or come byte by byte; no
 work here grows faster than its input, and only CRLF dot CRLF ends a message (SMTP smuggling, CVE-2023-51764).

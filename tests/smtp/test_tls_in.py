@@ -1,8 +1,10 @@
 """TLS with clients: STARTTLS and implicit, nothing smuggled in before it, and files that cannot be used told at the start."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import struct
 
 import pytest
 import trustme
@@ -40,6 +42,40 @@ def encrypt(authority):
         await client.writer.start_tls(authority.client(), server_hostname=NAME)
 
     return start_tls
+
+
+async def begin_handshake(proxy):
+    """Connect, say STARTTLS and nothing more; returns reader and writer."""
+    reader, writer = await asyncio.open_connection(*proxy.addresses[0].rsplit(":", 1))
+    await reader.readline()
+    writer.write(b"STARTTLS\r\n")
+    assert (await reader.readline()).startswith(b"220")
+    return reader, writer
+
+
+async def test_a_client_that_is_gone_within_the_handshake_is_forgotten(start, files):
+    """A connection that is reset there leaves nothing behind, though the event loop does not say that it is lost."""
+    proxy = await start(**files)
+    for _ in range(5):
+        _, writer = await begin_handshake(proxy)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with asyncio.timeout(5):
+        while [one for one in gc.get_objects() if isinstance(one, session.FilterSMTP)]:
+            await asyncio.sleep(0.05)
+            gc.collect()
+
+
+async def test_nothing_is_said_in_plain_text_within_the_handshake(start, files):
+    """A proxy that stops then closes the connection without a word."""
+    proxy = await start(**files)
+    reader, writer = await begin_handshake(proxy)
+
+    await proxy.drain(1)
+
+    assert b"" == await reader.read()
+    writer.close()
 
 
 async def test_starttls(start, files, encrypt, next_hop):
