@@ -230,7 +230,9 @@ class Batcher:
         try:
             scores = await loop.run_in_executor(self._thread, batch.engine.score, [waiting.text for waiting in members])
             answers = list(zip(members, scores, strict=True))
-        except Exception as error:  # noqa: BLE001  whatever an engine raises, the loop and the other messages go on
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  whatever an engine raises (a panic of Rust's is no Exception), others go on
             _fail(members, batch.engine.checkpoint, error)
             return
         finally:
@@ -256,7 +258,7 @@ def _wake(waiting: _Waiting, scored: Scored, started: float, took: float) -> Non
             caller.set_result(Served(scored, 1000 * max(0.0, started - arrived), 1000 * took))
 
 
-def _fail(members: Sequence[_Waiting], checkpoint: str, error: Exception) -> None:
+def _fail(members: Sequence[_Waiting], checkpoint: str, error: BaseException) -> None:
     """Tell the callers of a batch that it failed, each by an error of its own."""
     for caller in [caller for waiting in members for caller in waiting.callers]:
         if not caller.done():

@@ -18,6 +18,8 @@ _LONG_TEXT = 1_000
 _LONG_CODE_LINE = 56
 _MAX_UUDECODED = 2_097_152
 
+_ENCODING = re.compile(r"(?:[\s\"]|\([^()]*+\))*+([\w-]++)")
+
 _TEXT_CODECS = frozenset(
     str.split(
         """ascii utf_8 utf_8_sig utf_16 utf_16_le utf_16_be utf_32 utf_32_le utf_32_be utf_7 big5hkscs gb18030 hz shift_jis cp932
@@ -215,8 +217,9 @@ def _decode_base64_lines(content: bytes) -> bytes:
 
 
 def decode_transfer(content: bytes, encoding: str) -> bytes:
-    """Undo a Content-Transfer-Encoding; an unknown one leaves the bytes as they are."""
-    name = encoding.strip().lower()
+    """Undo a Content-Transfer-Encoding, of which the first word counts; an unknown one leaves the bytes as they are."""
+    match = _ENCODING.match(encoding)
+    name = match[1].lower() if match else ""
     if name == "base64":
         return _decode_base64_lines(content)
     if name == "quoted-printable":

@@ -17,7 +17,11 @@ _MAX_FIELD_BYTES = 16_384
 _MAX_FIELDS = 1_000
 
 _FIELD_START = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)")
-_PARAMETER = re.compile(r";\s*([^=;\s]{1,80})\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*))")
+_COMMENT = re.compile(r"\([^()]*+\)")
+_PARAMETER = re.compile(r";\s*(?:\([^()]*+\)\s*)*+([^=;\s]{1,80})\s*=\s*(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*))")
+_NAMES = frozenset({"name", "filename"})
+"""Parameters for people: encoded words stand in them, against RFC 2047, and parentheses are part of them."""
+
 _NUMBERS = frozenset(map(str, range(100)))
 
 
@@ -80,20 +84,22 @@ def _store(fields: dict[str, bytes], lines: list[bytes]) -> None:
 
 
 def read_structured(value: bytes) -> tuple[str, dict[str, str]]:
-    """Read `token; name=value; ...` with RFC 2231 continuations and charsets."""
+    """Read `token; name=value; ...` with RFC 2231 continuations and charsets, and without comments (RFC 5322 3.2.2)."""
     text = decode_text(value[:MAX_STRUCTURED_BYTES])[0]
-    main = text.partition(";")[0].strip().lower()
+    main = _COMMENT.sub("", text.partition(";")[0]).strip().lower()
     plain: dict[str, str] = {}
     pieces: dict[str, list[tuple[int, str, bool]]] = {}
     for name, quoted, bare in _PARAMETER.findall(text):
         base, star, rest = name.lower().partition("*")
-        value_text = re.sub(r"\\(.)", r"\1", quoted) if quoted else bare.strip()
+        value_text = re.sub(r"\\(.)", r"\1", quoted) if quoted else (bare if base in _NAMES else _COMMENT.sub("", bare)).strip()
         if star:
             number = rest.rstrip("*")
             order = int(number) if number in _NUMBERS else 0
             pieces.setdefault(base, []).append((order, value_text, not number or rest.endswith("*")))
-        else:
+        elif base in _NAMES:
             plain.setdefault(base, decode_words(value_text.encode("utf-8", "replace")))
+        else:
+            plain.setdefault(base, value_text)
     plain.update({base: _join_pieces(found) for base, found in pieces.items()})
     return main, plain
 

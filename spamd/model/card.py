@@ -62,7 +62,7 @@ class LoraNote(_Part):
         alpha: an adapter's output is multiplied by alpha / rank.
     """
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=65_536)
     alpha: float = Field(default=16.0, gt=0.0)
 
 
@@ -153,6 +153,6 @@ class CheckpointCard(_Part):
         """Refuse a card whose parts contradict each other."""
         if self.max_tokens > self.trunk.n_positions:
             raise ValueError(f"max_tokens {self.max_tokens} is more than the {self.trunk.n_positions} positions of the trunk")
-        if len(self.class_names) < len(CLASS_NAMES):
-            raise ValueError(f"class_names {self.class_names} names fewer than two classes")
+        if self.class_names[: len(CLASS_NAMES)] != CLASS_NAMES:
+            raise ValueError(f"class_names {self.class_names} must begin with {CLASS_NAMES}, as the logits are read")
         return self

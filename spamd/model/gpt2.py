@@ -31,6 +31,8 @@ from torch.nn import functional
 Reads = Literal["last", "all"]
 
 INITIAL_DEVIATION = 0.02
+MAX_SIZE = 2**24
+MAX_BLOCKS = 1_024
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         """Refuse sizes of which no network can be built."""
-        if min(self.vocab_size, self.n_positions, self.n_embd, self.n_layer, self.n_head) < 1 or self.n_embd % self.n_head:
-            raise ValueError(f"{self} is no network: sizes must be positive, and n_embd a multiple of n_head")
+        sizes = (self.vocab_size, self.n_positions, self.n_embd, self.n_layer, self.n_head)
+        if min(sizes) < 1 or max(sizes) > MAX_SIZE or self.n_layer > MAX_BLOCKS or self.n_embd % self.n_head:
+            limits = f"sizes must be from 1 to {MAX_SIZE}, n_layer to {MAX_BLOCKS}, and n_embd a multiple of n_head"
+            raise ValueError(f"{self} is no network: {limits}")
 
 
 PUBLISHED = {

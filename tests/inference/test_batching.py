@@ -182,6 +182,22 @@ async def test_a_failing_batch_fails_its_messages_only():
     assert isinstance(answers[1].__cause__, RuntimeError)
 
 
+class Panic(BaseException):
+    """What libraries in Rust raise when they break: no Exception."""
+
+
+async def test_a_panic_fails_its_messages_only(monkeypatch):
+    """A batch that ends in an error which is no Exception does not end the scoring."""
+    engine = FakeEngine()
+    batcher = Batcher(engine)
+    monkeypatch.setattr(engine, "score", lambda _: (_ for _ in ()).throw(Panic))
+    with pytest.raises(ScoringError):
+        await batcher.score("a", _soon())
+    monkeypatch.undo()
+
+    assert "Served" == type(await batcher.score("a", _soon())).__name__
+
+
 async def test_swap_takes_effect_at_the_next_batch():
     """The batch being scored ends with the old engine, those waiting go to the new one, and nobody is dropped."""
     old, new = FakeEngine("old", gate=threading.Event()), FakeEngine("new")

@@ -63,6 +63,36 @@ def test_parameters_may_be_split_and_encoded():
     assert names == ["", "", "Rechnung für Müller.pdf", "invoice.pdf.exe", "logo.png"]
 
 
+@pytest.mark.parametrize("encoding", [b"base64 (x)", b"base64;", b'"base64"', b" (a) BASE64"])
+def test_the_first_word_of_a_transfer_encoding_counts(encoding):
+    """Comments, quotes and what follows hide no content."""
+    raw = b"Content-Type: text/html\nContent-Transfer-Encoding: " + encoding + b"\n\nPHA+aGk="
+
+    assert [body for _, body in leaves(raw)] == [b"<p>hi"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"multipart/mixed (x); boundary=a",
+        b"multipart/mixed; (x) (y) boundary=a",
+        b"multipart/mixed; boundary=a (x)",
+        b"multipart/mixed; boundary=a(x) ; charset=utf-8",
+    ],
+)
+def test_comments_are_no_part_of_a_type(content_type):
+    """They may stand between all words of a structured field."""
+    assert [body for _, body in leaves(b"Content-Type: " + content_type + b"\n\n--a\n\none\n--a--\n")] == [b"one"]
+
+
+def test_boundaries_are_no_encoded_words():
+    """A boundary that looks like one is taken as it stands (RFC 2047, section 5); a file name in parentheses stays whole."""
+    raw = b'Content-Type: multipart/mixed; boundary="=?a?q?b?="; name=report (1).pdf\n\n--=?a?q?b?=\n\none\n--=?a?q?b?=--\n'
+
+    assert [body for _, body in leaves(raw)] == [b"one"]
+    assert parse_message(raw).root.filename == "report (1).pdf"
+
+
 def test_nested_boundaries_that_share_a_prefix_are_told_apart():
     """A boundary that begins like another one does not end its part."""
     raw = (
