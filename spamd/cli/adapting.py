@@ -4,7 +4,6 @@ Opens things and prints nothing; the work is done in `spamd.training.adapting`. 
 """
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spamd.config import Settings
@@ -14,14 +13,13 @@ from spamd.service.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-    from spamd.cli.candidate import Wishes
     from spamd.hooks.manager import Plugins
     from spamd.training.gathering import Mail, Source
     from spamd.training.retraining import Outcome
 
 
 def adapt_candidate(
-    settings: Settings, registry: Registry, plugins: "Plugins", source: "Source", wishes: "Wishes", *, device: "torch.device"
+    settings: Settings, registry: Registry, plugins: "Plugins", source: "Source", *, device: "torch.device"
 ) -> "tuple[Outcome, Mail]":
     """Adapt a checkpoint to the labelled mail.
 
@@ -30,21 +28,30 @@ def adapt_candidate(
         registry: the checkpoints.
         plugins: the heads on offer.
         source: the labelled mail.
-        wishes: what the operator wants.
         device: where to compute.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
+        CheckpointError: the checkpoint cannot be used, or is none of ours.
         TrainingError: there are too few messages.
     """
-    from spamd.cli.candidate import WORK, find_start
+    from spamd.cli.candidate import WORK, base_folder
+    from spamd.model.checkpoint import read_card
+    from spamd.model.gpt2 import PUBLISHED
     from spamd.training.adapting import adapt
     from spamd.training.gathering import gather
     from spamd.training.progress import show_on
+    from spamd.training.starts import start_from_checkpoint
     from spamd.training.workplace import working_in
 
-    model = settings.model.model_copy(update={"base": _base(settings, registry)})
-    start = find_start(settings.model_copy(update={"model": model}), registry, plugins, replace(wishes, is_random=False))
+    base = _base(settings, registry)
+    if base in PUBLISHED:
+        raise CheckpointError(
+            f"{base} has no head that could be adapted to feedback; train on other mail first, or name another --base."
+        )
+    folder, weights_dir = base_folder(registry, base), settings.state_dir / "weights"
+    # With its own head, whatever the settings want of a training: that is what is bent, saved and compared.
+    head = read_card(folder).head
+    start = start_from_checkpoint(folder, plugins.heads, head, seed=settings.training.seed, weights_dir=weights_dir)
     with working_in(settings.state_dir / WORK), show_on(sys.stderr) as display:
         mail = gather([source], seed=settings.training.seed, balance=False, display=display, cut="none")
         outcome = adapt(
@@ -53,7 +60,7 @@ def adapt_candidate(
             max_ham_lost=settings.training.max_ham_lost,
             seed=settings.training.seed,
             checkpoints_dir=registry.checkpoints_dir,
-            weights_dir=settings.state_dir / "weights",
+            weights_dir=weights_dir,
             device=device,
             display=display,
         )

@@ -98,7 +98,7 @@ def train_candidate(
     rank = int(os.environ.get("RANK", "0"))
     device = _place(settings)
     if list(wishes.datasets) == [FEEDBACK]:
-        return adapt_candidate(settings, registry, plugins, sources[0], wishes, device=device)
+        return adapt_candidate(settings, registry, plugins, sources[0], device=device)
     work_dir = settings.state_dir / WORK / (f"rank-{rank}" if rank else "")
     start = find_start(settings, registry, plugins, wishes)
     plan = _plan(settings, plugins, wishes, start, work_dir)
@@ -199,7 +199,7 @@ def find_start(settings: Settings, registry: Registry, plugins: "Plugins", wishe
     elif base in PUBLISHED:
         start = starts.start_from_published(base, plugins.heads, head, seed=seed, weights_dir=weights_dir)
     else:
-        folder = _folder(registry, base)
+        folder = base_folder(registry, base)
         start = starts.start_from_checkpoint(folder, plugins.heads, head, seed=seed, weights_dir=weights_dir)
     if not wishes.is_causal:
         start = starts.without_causal_mask(start)
@@ -208,7 +208,7 @@ def find_start(settings: Settings, registry: Registry, plugins: "Plugins", wishe
     return start
 
 
-def _folder(registry: Registry, base: str) -> Path:
+def base_folder(registry: Registry, base: str) -> Path:
     """Find the checkpoint that is called so."""
     match base:
         case "current":
@@ -226,7 +226,7 @@ def _sizes(registry: Registry, base: str, weights_dir: Path) -> "tuple[GPT2Confi
     from spamd.model.tokenizer import Tokenizer
 
     if base not in PUBLISHED:
-        folder = _folder(registry, base)
+        folder = base_folder(registry, base)
         return read_card(folder).trunk, Tokenizer.from_file(folder / VOCABULARY)
     fetched = weights_dir / base / VOCABULARY
     return PUBLISHED[base], Tokenizer.from_file(fetched if fetched.is_file() else registry.shipped / VOCABULARY)

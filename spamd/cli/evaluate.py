@@ -47,14 +47,14 @@ def evaluate(
 
     Of a dataset that a checkpoint was trained on, only what was held out then is judged by.
     """
-    from spamd.cli.retrain import override, refuse_early
+    from spamd.cli.retrain import override, refuse_unwritable
     from spamd.cli.sources import open_sources
 
     settings = load_settings(config)
     settings = override(settings, model={}, training={}, scoring={"threads": threads})
     registry = Registry(settings.state_dir)
     if json_file and json_file != STDOUT:
-        refuse_early(registry, json_file)
+        refuse_unwritable(json_file)
     folders = [registry.current() if name == "current" else registry.locate(name) for name in checkpoints or ["current"]]
 
     from spamd.hooks.manager import load_plugins

@@ -18,6 +18,7 @@ import typer
 from spamd.cli.candidate import WORK, Wishes, train_candidate
 from spamd.cli.model.promote import HOW_TO_RELOAD, check_checkpoint
 from spamd.cli.options import ConfigOption
+from spamd.cli.sources import FEEDBACK
 from spamd.config import Settings, load_settings
 from spamd.service.registry import Registry
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from spamd.training.retraining import Outcome
 
 EXIT_WORSE = 1
+FOR_FEEDBACK = frozenset(str.split("datasets base seed max_ham_lost promote force report threads json_file config"))
+"""Parameters that mean something where the feedback alone is learned from."""
+
 REPORTS = "reports"
 """The folder below the state folder that holds a report on each training."""
 
@@ -38,6 +42,7 @@ def _parse_pad(text: str) -> str:
 
 
 def retrain(
+    context: typer.Context,
     datasets: Annotated[
         list[str],
         typer.Option(
@@ -90,7 +95,8 @@ def retrain(
         int, typer.Option(min=0, help="Stop after so many epochs without a better validation loss; 0: never.")
     ] = 0,
     seed: Annotated[
-        int | None, typer.Option(help="Decides what is held out, the batches, and the weights of a new head.")
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Decides what is held out, the batches, and the weights of a new head."),
     ] = None,
     max_ham_lost: Annotated[
         float | None, typer.Option(min=1e-6, max=0.5, help="Share of ham that the threshold may lose, 0.001 for 1 in 1000.")
@@ -127,6 +133,8 @@ def retrain(
     config: ConfigOption = None,
 ) -> None:
     """Train on labelled mail, compare with the current checkpoint on held-out mail, and promote if it is not worse."""
+    if datasets == [FEEDBACK]:
+        _refuse_idle_options(context)
     if processes > 1:
         _share_the_work(processes)
     settings = override(
@@ -143,7 +151,8 @@ def retrain(
         scoring={"threads": threads},
     )
     registry = Registry(settings.state_dir)
-    refuse_early(registry, json_file)
+    make_room(registry)
+    refuse_unwritable(json_file)
     wishes = Wishes(
         datasets,
         max_tokens=max_tokens,
@@ -200,6 +209,15 @@ def _report(settings: Settings, outcome: "Outcome", mail: "Mail") -> str:
         return f"Warning: the report could not be written: {error}."
 
 
+def _refuse_idle_options(context: typer.Context) -> None:
+    """Refuse what bending the last layer towards feedback has no use for, rather than ignore it."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source and source.name == "COMMANDLINE" and parameter.name not in FOR_FEEDBACK:
+            reason = f"has no effect with --dataset {FEEDBACK} alone, which bends the last layer only."
+            raise typer.BadParameter(reason, ctx=context, param_hint=parameter.opts[0])
+
+
 def _share_the_work(processes: int) -> None:
     """Run this very command in several processes, and leave as they do; return where this is one of them."""
     from spamd.training.launching import is_launched, launch
@@ -225,19 +243,39 @@ def override(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update=changed)
 
 
-def refuse_early(registry: Registry, json_file: Path | None) -> None:
+def make_room(registry: Registry) -> None:
     """Find out before the work, rather than after it, whether there is a place for what comes of it.
 
     Raises:
         OSError: there is none.
     """
-    if not registry.checkpoints_dir.is_dir():
-        registry.checkpoints_dir.mkdir(parents=True, exist_ok=True)
-        registry.checkpoints_dir.chmod(0o755)  # whatever the umask: another user's daemon reads what is trained here
-    for folder in (registry.checkpoints_dir, *([json_file.absolute().parent] if json_file else [])):
-        if not os.access(folder, os.W_OK | os.X_OK):
-            number = errno.EACCES if folder.is_dir() else errno.ENOENT
-            raise OSError(number, os.strerror(number), str(folder))
+    folder = registry.checkpoints_dir
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)  # whatever the umask: another user's daemon reads what is trained here
+    _refuse(folder, os.W_OK | os.X_OK)
+
+
+def refuse_unwritable(file: Path | None) -> None:
+    """Find out before the work whether a file can be written; None always can.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if file is None:
+        return
+    _refuse(file.absolute().parent, os.W_OK | os.X_OK)
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if file.exists():
+        _refuse(file, os.W_OK)
+
+
+def _refuse(path: Path, access: int) -> None:
+    """Raise an OSError where a path is not there or not ours to use."""
+    if not os.access(path, access):
+        number = errno.EACCES if path.exists() else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def _conclude(outcome: "Outcome", *, is_promoted: bool) -> str:

@@ -199,7 +199,7 @@ def _call(plugin: Plugin, kind: Kind, function: Callable[[], Any]) -> Mapping[st
     hook = HOOKS[kind]
     try:
         offered = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"plugin {plugin} failed in {hook}(): {type(error).__name__}: {error}") from error
     if not isinstance(offered, Mapping):
         raise PluginError(f"plugin {plugin} returned {type(offered).__name__} from {hook}(); return a mapping, name -> factory.")

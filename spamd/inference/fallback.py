@@ -18,6 +18,9 @@ from spamd.inference.scored import Scored, Scorer
 MAX_PIECE_CHARACTERS = (MAX_REQUEST_BYTES - 4096) // MAX_CHARACTER_BYTES
 """Characters of a request, such that it is never too long whatever they are."""
 
+GRACE_SECONDS = 0.5
+"""A request keeps its own deadline, but for the look-up of a name; one that overruns it by this is waited for no longer."""
+
 PROBE = [""]
 """What is scored to see whether the fleet is back: nobody's mail waits for it."""
 
@@ -104,8 +107,15 @@ class FallbackScorer:
         answers = [self._fleet.threads.submit(self._ask, [texts[number] for number in piece], deadline) for piece in pieces]
         scored: dict[int, Scored] = {}
         failure: NoScores | None = None
+        scores: list[Scored] | NoScores
         for piece, answer in zip(pieces, answers, strict=True):
-            scores = answer.result()
+            try:
+                scores = answer.result(max(0.0, deadline + GRACE_SECONDS - time.monotonic()))
+            except TimeoutError:
+                answer.cancel()
+                scores = NoScores(
+                    "it was not even reached in time; see scoring.remote_url, and how long a look-up of its name takes."
+                )
             if isinstance(scores, NoScores):
                 failure = scores
             else:

@@ -20,6 +20,7 @@ from spamd.training import metrics, slices
 from spamd.training.calibration import expected_calibration_error, probabilities
 from spamd.training.cuts import was_held_out
 from spamd.training.gate import CAUGHT_AT
+from spamd.training.gathering import printable
 from spamd.training.judging import ask, lineage
 from spamd.training.metrics import Measure, Numbers, caught_at, one_minus_roca, paired_difference
 from spamd.training.parts import labels_of
@@ -120,7 +121,7 @@ def keep_unseen(
 def names_of(path: Path) -> frozenset[str]:
     """Tell what a dataset at a path may be called on a card: any part of the path, with or without its ending."""
     path = path.resolve()
-    return frozenset({*path.parts, path.stem})
+    return frozenset(map(printable, {*path.parts, path.stem}))
 
 
 def rank_for(cards: Sequence[CheckpointCard], seed: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from spamd.errors import DatasetError
+from spamd.errors import DatasetError, SpamdError
 from spamd.interfaces import DatasetFactory, MessageDataset
 from spamd.training import cuts
 from spamd.training.cuts import Cut
@@ -76,9 +76,16 @@ def open_source(spec: str, find: Callable[[str], DatasetFactory]) -> Source:
     name, path, options = parse_dataset_spec(spec)
     try:
         return Source(name, path, find(name)(path, **options))
-    except TypeError as error:
-        # A plugin's factory that takes no such keyword.
-        raise DatasetError(f"Dataset {spec!r} cannot be opened: {error}.") from error
+    except (SpamdError, OSError):
+        raise
+    except Exception as error:
+        # A plugin's factory: one that takes no such keyword, for one.
+        raise DatasetError(f"Dataset {spec!r} cannot be opened: {type(error).__name__}: {error}.") from error
+
+
+def printable(name: str) -> str:
+    """Return the name of a file as a card can hold it, whatever its bytes are."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def gather(
@@ -116,7 +123,8 @@ def gather(
     )
     examples = undersample(found.examples, seed) if balance else found.examples
     datasets = tuple(
-        {"name": source.name, "path": source.path.resolve().name} | {label.value: counts[number, label] for label in Label}
+        {"name": source.name, "path": printable(source.path.resolve().name)}
+        | {label.value: counts[number, label] for label in Label}
         for number, source in enumerate(sources)
     )
     parts, method = cuts.part(examples, cut, seed)

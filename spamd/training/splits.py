@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from spamd.errors import TrainingError
+from spamd.errors import DatasetError, SpamdError, TrainingError
 from spamd.interfaces import LabeledMessage
 from spamd.mail.dates import arrival
 from spamd.mail.likeness import digest
@@ -86,13 +86,36 @@ def read_examples(messages: Iterable[LabeledMessage | Example], dataset: str) ->
 
     Yields:
         One example a message.
+
+    Raises:
+        DatasetError: a plugin's dataset failed, or yielded something else.
     """
-    for message in messages:
+    for message in _checked(messages, dataset):
         if isinstance(message, Example):
             yield replace(message, dataset=dataset)
             continue
         read = message_text(message.raw)
         yield Example(read.text, message.label, message.origin, dataset, read.is_html, arrival(message.raw))
+
+
+def _checked(messages: Iterable[LabeledMessage | Example], dataset: str) -> Iterator[LabeledMessage | Example]:
+    """Yield what a dataset yields; what a plugin does wrong is told as its own fault."""
+    try:
+        for message in messages:
+            yield message if isinstance(message, Example) else _as_promised(message, dataset)
+    except (SpamdError, OSError):
+        raise
+    except Exception as error:
+        raise DatasetError(f"Dataset {dataset} failed: {type(error).__name__}: {error}.") from error
+
+
+def _as_promised(message: LabeledMessage, dataset: str) -> LabeledMessage:
+    """Return a message, with a label of ours."""
+    if not isinstance(message, LabeledMessage) or not isinstance(message.raw, bytes):
+        raise DatasetError(f"Dataset {dataset} yields {message!r:.80}; let it yield LabeledMessage, the message as bytes.")
+    if message.label not in tuple(Label):
+        raise DatasetError(f"Dataset {dataset} labels {message.origin} as {message.label!r}; labels are ham and spam.")
+    return message if isinstance(message.label, Label) else replace(message, label=Label(message.label))
 
 
 def deduplicate(examples: Iterable[Example], rank: Callable[[Example], float] | None = None) -> Deduplicated:

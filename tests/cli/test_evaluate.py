@@ -73,3 +73,27 @@ def test_no_feedback_is_said(admin):
 
     assert 65 == ran.code
     assert "0 ham and 0 spam are labelled; it takes 4 of each" in ran.err
+
+
+def test_another_head_is_not_exchanged_for_feedback(admin, mail, registry):
+    """A checkpoint whose head cannot be bent is left as it is, whatever head the settings want for trainings."""
+    assert 0 == admin("retrain", "--dataset", f"folder:{mail}", "--head", "mean-pool", "--epochs", "1", "--force").code
+    served = registry.current().name
+    for label in ("ham", "spam"):
+        admin("learn", f"--{label}", mail / label)
+
+    ran = admin("retrain", "--dataset", "feedback", "--force")
+
+    assert 65 == ran.code
+    assert "not MeanPool" in ran.err
+    assert served == registry.current().name
+
+
+@pytest.mark.parametrize("option", [["--epochs", "3"], ["--no-causal-mask"], ["--freeze", "lora"], ["--processes", "2"]])
+def test_options_without_effect_on_feedback_are_refused(admin, option):
+    """What bends the last layer only has no use for them, and says so."""
+    ran = admin("retrain", "--dataset", "feedback", *option)
+
+    assert 64 == ran.code
+    assert f"{option[0]}" in ran.err
+    assert "has no effect with --dataset feedback alone" in ran.err

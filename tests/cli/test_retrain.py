@@ -13,7 +13,7 @@ from checkpoints import damage
 from safetensors.torch import load_file, save_file
 from teaching import write_folder
 
-from spamd.cli.retrain import refuse_early
+from spamd.cli.retrain import make_room
 from spamd.model import checkpoint
 from spamd.model.gpt2 import PUBLISHED
 from spamd.model.weights import TRANSPOSED
@@ -204,6 +204,8 @@ def test_datasets_are_joined(spamd_admin, settings, registry, mail, tmp_path):
         (("--dataset", "mbox:/etc/hostname"), os.EX_DATAERR, "?label=ham or ?label=spam"),
         (("--max-tokens", "4096"), os.EX_DATAERR, "--max-tokens 4096 is more than "),
         (("--json", "/nonexistent/figures.json"), os.EX_NOINPUT, "/nonexistent: No such file or directory."),
+        (("--json", "/"), os.EX_IOERR, "/: Is a directory."),
+        (("--seed", "-1"), os.EX_USAGE, "--seed"),
         (("--epochs", "0"), os.EX_USAGE, "greater than or equal to 1"),
     ],
 )
@@ -337,7 +339,7 @@ def test_the_folder_of_checkpoints_is_open_to_the_daemon(tmp_path):
     registry = Registry(tmp_path / "state")
     before = os.umask(0o077)
     try:
-        refuse_early(registry, None)
+        make_room(registry)
     finally:
         os.umask(before)
 

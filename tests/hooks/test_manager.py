@@ -1,6 +1,8 @@
 """The manager finds plugins in three places, refuses what does not fit and says which plugin it was."""
 
+import importlib.util
 import os
+import py_compile
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,22 @@ def test_a_file_that_others_may_write_is_refused(folder, drop_in, mode):
 
     with pytest.raises(PluginError, match=f"{file} may be written by its group or by everybody.*chmod go-w"):
         load(folder)
+
+
+def test_what_lies_in_a_cache_is_not_run(folder, drop_in):
+    """Others may be able to write into `__pycache__`; a file is compiled anew each time, and leaves nothing there."""
+    file = drop_in("good.py", offering("spamd_register_datasets", "more"))
+    cached = Path(importlib.util.cache_from_source(file))
+    cached.parent.mkdir(mode=0o777)
+    py_compile.compile(str(drop_in("foreign.py", "raise RuntimeError('foreign code')\n")), str(cached))
+    status = file.stat()
+    data = bytearray(cached.read_bytes())
+    data[8:16] = int(status.st_mtime).to_bytes(4, "little") + status.st_size.to_bytes(4, "little")
+    cached.write_bytes(data)
+    (folder / "foreign.py").unlink()
+
+    assert "more" in load(folder).datasets
+    assert [cached] == list(cached.parent.iterdir())
 
 
 def test_a_folder_that_others_may_write_is_refused(folder, drop_in):

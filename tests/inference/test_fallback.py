@@ -55,6 +55,24 @@ def test_the_fleet_scores_in_order(fleet_at):
     assert ("one", 0.9, 3) == (scorer.checkpoint, scorer.threshold, scorer.estimate_tokens("abc"))
 
 
+def test_a_name_that_nobody_looks_up_keeps_no_mail_waiting(fleet_at, monkeypatch):
+    """Mail is scored here soon after the time for an answer, whatever the request still waits for."""
+    gate = threading.Event()
+    fleet = fleet_at("http://127.0.0.1:1", timeout_seconds=0.1)
+    monkeypatch.setattr(fleet.remote, "score", lambda *_: gate.wait(60))
+    started = time.monotonic()
+
+    scorer = FallbackScorer(FakeEngine(score=LOCAL), fleet)
+    with capture_logs() as lines:
+        scores = [_scores(scorer, text)[0] for text in "abc"]
+    took = time.monotonic() - started
+    gate.set()
+
+    assert [LOCAL] * 3 == scores
+    assert took < 10
+    assert "was not even reached in time" in str(lines)
+
+
 def test_what_the_fleet_does_not_score_is_scored_here(fleet_at):
     """Of a batch whose one request fails, that part alone is scored by the local engine."""
     fleet = fleet_at("http://127.0.0.1:1")

@@ -1,6 +1,8 @@
 """Datasets become parts, and what was left out is told."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from teaching import write_folder
@@ -10,6 +12,7 @@ from spamd.interfaces import LabeledMessage
 from spamd.training.datasets import folder, spamd_register_datasets
 from spamd.training.gathering import Source, gather, open_source
 from spamd.training.progress import SILENT, Lines
+from spamd.training.splits import read_examples
 from spamd.verdict import Label
 
 
@@ -47,6 +50,35 @@ def test_options_that_a_plugin_does_not_take_are_one_sentence(tmp_path):
     """A factory without such an option does not end in a traceback."""
     with pytest.raises(DatasetError, match=r"Dataset 'mine:.*\?colour=red' cannot be opened: .*colour"):
         open_source(f"mine:{tmp_path}?colour=red", lambda _name: lambda _path: [])
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (lambda: 1 / 0, "failed: ZeroDivisionError: division by zero."),
+        (lambda: None, "failed: TypeError: 'NoneType' object is not iterable."),
+        (lambda: [(b"x", "spam")], "yields (b'x', 'spam'); let it yield LabeledMessage"),
+        (lambda: [LabeledMessage("x", Label.HAM, "a")], "let it yield LabeledMessage, the message as bytes"),
+        (lambda: [LabeledMessage(b"x", "junk", "file 7")], "labels file 7 as 'junk'; labels are ham and spam."),
+    ],
+)
+def test_what_a_plugin_does_wrong_is_its_own_fault(found, sentence):
+    """A dataset that fails, or yields something else, is named in one sentence."""
+
+    class Broken:
+        def __iter__(self):
+            return iter(found())
+
+    with pytest.raises(DatasetError, match=re.escape(sentence)):
+        gather([Source("theirs", Path("x"), Broken())], seed=1, balance=False, display=SILENT)
+
+
+def test_labels_that_are_plain_words_count():
+    """A plugin may say `"spam"` for `Label.SPAM`; nothing is lost for it."""
+    found = [LabeledMessage(f"Subject: {number}\n\n{number}".encode(), "ham", str(number)) for number in range(9)]
+
+    assert [Label.HAM] * 9 == [example.label for example in read_examples(found, "theirs")]
+    assert all(isinstance(example.label, Label) for example in read_examples(found, "theirs"))
 
 
 def test_mail_of_all_sources_is_joined_and_counted(tmp_path):
