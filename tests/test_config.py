@@ -242,6 +242,7 @@ def test_a_quarantine_with_both_settings_stands(write):
     [
         (None, "cannot be read: No such file or directory."),
         (b"[smtp\n", "is not TOML: Expected ']' at the end of a table declaration (at line 1, column 6)."),
+        (b"x = " + b"[" * 5_000, "is not TOML that anybody wrote"),
         (b"\xff", "is not TOML: 'utf-8' codec can't decode byte 0xff"),
     ],
 )

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from spamd.cli.options import ConfigOption
-from spamd.cli.score import Reader
+from spamd.cli.options import ConfigOption, path_of
+from spamd.cli.score import STDIN, Reader
 from spamd.cli.sources import open_store
 from spamd.config import load_settings
 from spamd.mail.text import message_text
@@ -26,7 +26,7 @@ def learn(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; with --forget also ids.", readable=False
+            metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; with --forget also ids.", parser=path_of
         ),
     ] = None,
     *,
@@ -73,7 +73,11 @@ def _forget(store: FeedbackStore, names: list[Path]) -> None:
     exit_code = os.EX_OK
     for name in names:
         reader = Reader([name])
-        identifiers = [identify(message_text(message.raw).text) for message in reader] if name.exists() else [str(name)]
+        is_mail = name == STDIN or name.exists()
+        identifiers = [identify(message_text(message.raw).text) for message in reader] if is_mail else [str(name)]
+        found = [] if is_mail else [one.id for one in store if one.id.startswith(str(name))]
+        if len(found) > 1:
+            raise typer.BadParameter(f"{name} is the beginning of several ids: {', '.join(found)}; write one out.")
         number = sum(map(store.forget, identifiers))
         typer.echo(f"{name}: {number:,} forgotten")
         exit_code = exit_code or reader.exit_code or (os.EX_OK if number else os.EX_NOINPUT)

@@ -1,9 +1,17 @@
-"""Options that several commands share. Parses nothing itself; imported by the commands."""
+"""Options that several commands share; imported by the commands."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def path_of(text: str) -> Path:
+    """Read a path; an empty one, as an unset variable of a shell leaves it, would mean the folder that one stands in."""
+    if not text:
+        raise typer.BadParameter("'' is no path.")
+    return Path(text)
+
 
 ConfigOption = Annotated[
     Path | None,
@@ -14,7 +22,7 @@ ConfigOption = Annotated[
 
 MessagePaths = Annotated[
     list[Path],
-    # Typer would refuse the whole call for one file that may not be read.
-    typer.Argument(metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.", readable=False),
+    # Not looked at by Typer, which would refuse the whole call for one file that may not be read.
+    typer.Argument(metavar="FILE|DIR|MAILDIR|MBOX|-", help="Messages, or what holds them; - is standard input.", parser=path_of),
 ]
 """The messages that are asked about."""

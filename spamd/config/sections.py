@@ -130,7 +130,7 @@ class TrainingSettings(Section):
     """Learning rate of AdamW."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Weight decay of AdamW."""
-    seed: int = 123
+    seed: int = Field(default=123, ge=0, lt=2**32)
     """What every random choice starts from; the same seed holds the same messages out."""
     max_ham_lost: Probability = 0.001
     """Share of ham that the threshold may cost."""

@@ -27,11 +27,13 @@ def read_toml(file: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: is not TOML that anybody wrote: brackets stand in brackets by the thousand.") from None
 
 
 def variable(key: Sequence[str]) -> str:

@@ -131,7 +131,10 @@ def _path(value: Any) -> Any:
 
 def _absolute(path: Path) -> Path:
     """Resolve `~` and relative paths, which would mean something else to a daemon started elsewhere."""
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{path} names the home of a user who is not known here.") from None
 
 
 Address = Annotated[str, AfterValidator(_address)]

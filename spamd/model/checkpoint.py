@@ -92,13 +92,10 @@ def read_card(folder: Path) -> CheckpointCard:
             f"{file}: has format {written!r}, and this spamd reads format {FORMAT}; use the spamd that wrote it."
         )
     try:
-        card = CheckpointCard.model_validate(values)
+        return CheckpointCard.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'card'}: {fault['msg']}" for fault in error.errors())
         raise CheckpointError(f"{file}: is damaged: {faults}.") from None
-    if not card.id:
-        raise CheckpointError(f"{file}: is damaged: it has no id.")
-    return card
 
 
 def load_checkpoint(

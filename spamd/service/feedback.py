@@ -135,8 +135,8 @@ class FeedbackStore:
         """Store one message."""
         read = message_text(message.raw)
         identifier = identify(read.text)
-        text = read.text.encode("utf-8", "replace").decode()
-        row = (identifier, label.value, time.time(), message.origin, text, read.is_html, message.raw if self._keeps_raw else None)
+        text, origin = read.text.encode("utf-8", "replace").decode(), message.origin.encode("utf-8", "backslashreplace").decode()
+        row = (identifier, label.value, time.time(), origin, text, read.is_html, message.raw if self._keeps_raw else None)
         with database:
             # Nobody may store between this look and the storing.
             database.execute("BEGIN IMMEDIATE")

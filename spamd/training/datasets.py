@@ -59,7 +59,10 @@ def parse_dataset_spec(spec: str) -> tuple[str, Path, dict[str, str]]:
         options = dict(parse_qsl(query, strict_parsing=True, keep_blank_values=True)) if query else {}
     except ValueError:
         raise DatasetError(f"--dataset {spec!r}: {query!r} is not key=value or key=value&key=value.") from None
-    return name, Path(path).expanduser(), options
+    try:
+        return name, Path(path).expanduser(), options
+    except RuntimeError:
+        raise DatasetError(f"--dataset {spec!r}: the path names the home of a user who is not known here.") from None
 
 
 def folder(path: Path, **options: str) -> MessageDataset:

@@ -2,7 +2,7 @@
 
 `torchrun`, or `retrain --processes N`, which does the same on one machine, starts the processes and tells each its rank. They
 hold the same weights and the same mail, take turns at the messages of each batch, and average their gradients. Rank 0 alone
-keeps state, saves and speaks. Starts no process (`cli.processes` does) and knows no recipe. Called by `trainer`, `inputs` and
+keeps state, saves and speaks. Starts no process (`launching` does) and knows no recipe. Called by `trainer`, `inputs` and
 `trunk_cache`.
 
 Security: whoever reaches the port of rank 0 can disturb a training; torchrun leaves it open on the network it is told to use.

@@ -159,8 +159,9 @@ def _check_options(path: Path, options: Mapping[str, str]) -> None:
         raise DatasetError(f"csv:{path}: quoting={options['quoting']} is not known; write quoting=none, or leave it out.")
     if "encoding" in options:
         try:
-            codecs.lookup(options["encoding"])
-        except LookupError:
+            # Not `codecs.lookup`, which finds base64 too.
+            "".encode(options["encoding"])
+        except (LookupError, ValueError):
             raise DatasetError(f"csv:{path}: encoding={options['encoding']} is not known.") from None
 
 

@@ -1,5 +1,8 @@
 """`spamd-admin learn` as its user meets it."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 
@@ -52,6 +55,33 @@ def test_forgetting_takes_files_and_ids(learn, message, by_file):
     ran = learn("--forget", "nothing")
 
     assert (66, "nothing: 0 forgotten\n") == (ran.code, ran.out)
+
+
+def test_the_beginning_of_several_ids_forgets_nothing(learn, tmp_path):
+    """An id may be cut short, but not so short that it could mean another message."""
+    for number in range(40):
+        word = chr(97 + number // 26) * 3 + chr(97 + number % 26)
+        (tmp_path / f"{number}.eml").write_text(f"Subject: {word}\n\nWe write about {word} and nothing else.\n")
+    learn("--spam", *tmp_path.glob("*.eml"))
+    ids = [line.split()[0] for line in learn("--list").out.splitlines()]
+    first = next(one[0] for one in ids if 1 < sum(other[0] == one[0] for other in ids))
+
+    ran = learn("--forget", first)
+
+    assert 64 == ran.code
+    assert "is the beginning of several ids" in ran.err
+    assert len(ids) == len(learn("--list").out.splitlines())
+
+
+def test_odd_names_are_learned_and_empty_ones_refused(learn, tmp_path):
+    """A file name that is no UTF-8 stops nothing; an unset variable of a shell does not mean the folder one stands in."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"na\xffme.eml", b"z.eml"):
+        Path(folder, os.fsdecode(name)).write_text(f"Subject: x\n\n{name}\n")
+
+    assert "Learned 2 ham" in learn("--ham", folder).out
+    assert (64, True) == ((ran := learn("--spam", "")).code, "'' is no path" in ran.err)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--spam",), ("--spam", "--ham", "x"), ("--list", "--forget", "x")])

@@ -367,7 +367,6 @@ FAULTS = {
     "bad threshold": (_set(threshold=1.0), "is damaged: threshold"),
     "bad id": (_set(id="../../etc"), "is damaged: id"),
     "no trunk": (_set(trunk={"n_head": 5}), "is damaged: trunk"),
-    "no id": (_set(id=""), "is damaged: it has no id"),
     "one class": (_set(class_names=["ham"]), r"class_names \('ham',\) must begin with \('ham', 'spam'\)"),
     "classes in another order": (_set(class_names=["spam", "ham"]), r"must begin with \('ham', 'spam'\)"),
     "endless vocabulary": (_set_trunk(vocab_size=2**63), "is no network: sizes must be from 1 to"),

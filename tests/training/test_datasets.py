@@ -210,6 +210,8 @@ def test_specs_without_a_name_or_path_are_refused(spec):
 def test_home_folders_are_known():
     """A tilde stands for the home folder, as the shell does not expand it behind a colon."""
     assert os.path.expanduser("~/mail") == str(parse_dataset_spec("folder:~/mail")[1])  # noqa: PTH111
+    with pytest.raises(DatasetError, match="the home of a user who is not known here"):
+        parse_dataset_spec("folder:~nobody-of-that-name/mail")
 
 
 def test_the_built_in_names():
