@@ -5,6 +5,7 @@ Trains nothing: `spamd-admin retrain --dataset feedback` does. Called by Typer.
 
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from spamd.cli.options import ConfigOption, path_of
 from spamd.cli.score import STDIN, Reader
 from spamd.cli.sources import open_store
 from spamd.config import load_settings
+from spamd.mail.mailboxes import StoredMessage
 from spamd.mail.text import message_text
 from spamd.service.feedback import Feedback, FeedbackStore, identify
 from spamd.verdict import Label
@@ -57,15 +59,26 @@ def learn(
 def _learn(store: FeedbackStore, paths: list[Path], label: Label) -> None:
     """Store messages, and say what came of it."""
     reader = Reader(paths)
-    counts = Counter(store.learn(reader, label))
+    empty: list[str] = []
+    counts = Counter(store.learn(_with_content(reader, empty), label))
     stored = Counter(one.label for one in store)
     typer.echo(
         f"Learned {counts['new']:,} {label}, relabelled {counts['relabelled']:,}, knew {counts['known']:,}. "
         f"Stored are {stored[Label.HAM]:,} ham and {stored[Label.SPAM]:,} spam; `spamd-admin retrain --dataset feedback` trains "
         "on them."
     )
-    if reader.exit_code:
-        raise typer.Exit(reader.exit_code)
+    if reader.exit_code or empty:
+        raise typer.Exit(reader.exit_code or os.EX_DATAERR)
+
+
+def _with_content(messages: Iterable[StoredMessage], empty: list[str]) -> Iterator[StoredMessage]:
+    """Pass on messages; those of no bytes, as a full disk or a pipe that broke leaves them, are told and noted."""
+    for message in messages:
+        if message.raw:
+            yield message
+            continue
+        typer.echo(f"error: {message.origin}: is empty, and was not stored; deliver it again, or remove it.", err=True)
+        empty.append(message.origin)
 
 
 def _forget(store: FeedbackStore, names: list[Path]) -> None:

@@ -19,7 +19,7 @@ def learn(spamd_admin, tmp_path):
     """Run `spamd-admin learn`."""
     config = tmp_path / "c.toml"
     config.write_text("")
-    return lambda *arguments: spamd_admin("learn", "--config", config, *arguments)
+    return lambda *arguments, stdin=b"": spamd_admin("learn", "--config", config, *arguments, stdin=stdin)
 
 
 def test_learning_says_what_is_stored(learn, message):
@@ -82,6 +82,29 @@ def test_odd_names_are_learned_and_empty_ones_refused(learn, tmp_path):
 
     assert "Learned 2 ham" in learn("--ham", folder).out
     assert (64, True) == ((ran := learn("--spam", "")).code, "'' is no path" in ran.err)
+
+
+def test_an_empty_file_is_no_message(learn, message, tmp_path):
+    """What has no bytes is told and not stored, be it a file or standard input; the rest is learned."""
+    empty = tmp_path / "empty.eml"
+    empty.touch()
+    ran, piped = learn("--spam", empty, message), learn("--spam", "-")
+
+    assert (65, 65) == (ran.code, piped.code)
+    assert f"error: {empty}: is empty, and was not stored; deliver it again, or remove it.\n" == ran.err
+    assert piped.err.startswith("error: -: is empty")
+    assert "Learned 1 spam, relabelled 0, knew 0. Stored are 0 ham and 1 spam" in ran.out
+    assert 1 == len(learn("--list").out.splitlines())
+
+
+def test_a_message_on_standard_input_is_forgotten(learn, message):
+    """`-` is the message that comes on standard input, not the beginning of an id."""
+    learn("--spam", message)
+
+    ran = learn("--forget", "-", stdin=message.read_bytes())
+
+    assert (0, "-: 1 forgotten\n") == (ran.code, ran.out)
+    assert "" == learn("--list").out
 
 
 @pytest.mark.parametrize("arguments", [(), ("--spam",), ("--spam", "--ham", "x"), ("--list", "--forget", "x")])
