@@ -9,7 +9,7 @@ import typer
 def path_of(text: str) -> Path:
     """Read a path; an empty one, as an unset variable of a shell leaves it, would mean the folder that one stands in."""
     if not text:
-        raise typer.BadParameter("'' is no path.")
+        raise typer.BadParameter("'' is no path; name a file or folder, or . for this one.")
     return Path(text)
 
 

@@ -134,6 +134,15 @@ def test_a_missing_file_is_told_and_the_others_are_scored(score, tmp_path):
     assert 1 == len(ran.out.splitlines())
 
 
+def test_an_empty_path_is_refused(score, tmp_path, monkeypatch):
+    """An unset variable of a shell does not mean the folder that one stands in, whatever lies there."""
+    monkeypatch.chdir(_write(tmp_path / "here" / "a.eml").parent)
+    ran = score("")
+
+    assert (64, "") == (ran.code, ran.out)
+    assert "'' is no path; name a file or folder" in ran.err
+
+
 def test_an_unreadable_file_does_not_hide_its_neighbours(score, tmp_path, monkeypatch):
     """A file of a folder that cannot be read is a sentence and its exit code; the files around it are scored."""
     files = [_write(tmp_path / "folder" / name) for name in ("1.eml", "2.eml", "3.eml")]
