@@ -208,6 +208,9 @@ def test_wrong_addresses(monkeypatch, address):
         ('[actions]\nsubject_tag = "[SPAM]\\n"', "must be printable ASCII on one line."),
         (f"[actions]\nsubject_tag = '{'x' * 61}'", "at most 60 characters"),
         ("[model]\nmax_tokens = 1025", "less than or equal to 1024"),
+        ("[training]\nseed = -1", "seed: input should be greater than or equal to 0, not -1."),
+        ("[training]\nseed = 4294967296", "seed: input should be less than 4294967296, not 4294967296."),
+        ("state_dir = '~nobody-of-that-name/x'", "~nobody-of-that-name/x names the home of a user who is not known here"),
     ],
 )
 def test_rules(write, text, reason):
@@ -243,6 +246,7 @@ def test_a_quarantine_with_both_settings_stands(write):
         (None, "cannot be read: No such file or directory."),
         (b"[smtp\n", "is not TOML: Expected ']' at the end of a table declaration (at line 1, column 6)."),
         (b"x = " + b"[" * 5_000, "is not TOML that anybody wrote"),
+        (b"x = " + b"1" * 5_000, "is not TOML: Exceeds the limit"),
         (b"\xff", "is not TOML: 'utf-8' codec can't decode byte 0xff"),
     ],
 )
@@ -255,6 +259,25 @@ def test_unreadable_files_are_named(tmp_path, content, sentence):
     (fault,) = faults(file)
 
     assert fault.startswith(f"{file}: {sentence}")
+
+
+@pytest.mark.parametrize("name", ["SPAMD_DISABLED_PLUGINS", "SPAMD_MODEL__HEAD_OPTIONS"])
+def test_endless_brackets_in_variables_are_a_fault(monkeypatch, name):
+    """JSON that nobody wrote is told in one sentence, and not repeated."""
+    monkeypatch.setenv(name, "[" * 30_000)
+
+    (fault,) = faults()
+
+    assert fault.startswith(f"{name}: ")
+    assert fault.endswith(": is not JSON that anybody wrote: brackets stand in brackets by the thousand.")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    """Editors on Windows put one before the first line; it is no part of the settings."""
+    file = tmp_path / "spamd.toml"
+    file.write_bytes(b"\xef\xbb\xbf[smtp]\nmax_hops = 7\n")
+
+    assert 7 == load_settings(file).smtp.max_hops
 
 
 def test_folders_become_absolute(monkeypatch):

@@ -30,7 +30,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        # A number of more than 4,300 digits is a plain ValueError.
         raise ConfigError(f"{file}: is not TOML: {error}.") from None
     except RecursionError:
         raise ConfigError(f"{file}: is not TOML that anybody wrote: brackets stand in brackets by the thousand.") from None

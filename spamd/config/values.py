@@ -75,6 +75,8 @@ def _json(value: str) -> Any:
         return json.loads(value)
     except ValueError as error:
         raise ValueError(f"{value!r} is not JSON: {error}.") from None
+    except RecursionError:
+        raise ValueError("is not JSON that anybody wrote: brackets stand in brackets by the thousand.") from None
 
 
 def _device(value: str) -> str:
@@ -134,7 +136,7 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"{path} names the home of a user who is not known here.") from None
+        raise ValueError(f"{path} names the home of a user who is not known here; write an absolute path.") from None
 
 
 Address = Annotated[str, AfterValidator(_address)]

@@ -62,7 +62,9 @@ def parse_dataset_spec(spec: str) -> tuple[str, Path, dict[str, str]]:
     try:
         return name, Path(path).expanduser(), options
     except RuntimeError:
-        raise DatasetError(f"--dataset {spec!r}: the path names the home of a user who is not known here.") from None
+        raise DatasetError(
+            f"--dataset {spec!r}: the path names the home of a user who is not known here; write an absolute one."
+        ) from None
 
 
 def folder(path: Path, **options: str) -> MessageDataset:
