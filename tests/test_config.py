@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spamd import config
-from spamd.config import KEYS, Settings, load_settings, origins
+from spamd.config import KEYS, Settings, load_settings, load_with_origins
 from spamd.config.sources import variable
 from spamd.errors import ConfigError
 
@@ -326,14 +326,14 @@ def test_origins_say_where_each_value_comes_from(monkeypatch, write):
     monkeypatch.setenv("spamd_log__level", "debug")
     monkeypatch.setenv("SPAMD_MODEL__HEAD_OPTIONS", "{}")
 
-    found = origins(file)
+    _, found = load_with_origins(file)
 
     assert str(file) == found["state_dir",] == found["smtp", "max_hops"]
     assert "SPAMD_SMTP__LISTEN" == found["smtp", "listen"]
     assert "spamd_log__level" == found["log", "level"]
     assert "SPAMD_MODEL__HEAD_OPTIONS" == found["model", "head_options"]
     assert "default" == found["smtp", "next_hop"]
-    assert "default" == origins()["smtp", "max_hops"]
+    assert "default" == load_with_origins()[1]["smtp", "max_hops"]
 
 
 def test_settings_dump_as_json():

@@ -36,7 +36,7 @@ __all__ = [
     "SpamcSettings",
     "TrainingSettings",
     "load_settings",
-    "origins",
+    "load_with_origins",
     "settings_file",
 ]
 
@@ -60,6 +60,21 @@ def load_settings(file: Path | None = None) -> Settings:
     Raises:
         ConfigError: the file is missing or not TOML, a key is unknown or a value is wrong; lists all of them.
     """
+    return load_with_origins(file)[0]
+
+
+def load_with_origins(file: Path | None = None) -> tuple[Settings, dict[Key, str]]:
+    """Read the settings, and say where each comes from; the file is read once, for it may be a pipe.
+
+    Args:
+        file: as for `load_settings`.
+
+    Returns:
+        The settings, and by key an environment variable, the file or `default`.
+
+    Raises:
+        ConfigError: as `load_settings` does.
+    """
     source = settings_file(file)
     values = read_toml(source) if source else {}
     faults = list(misplaced_variables(KEYS, os.environ))
@@ -71,11 +86,4 @@ def load_settings(file: Path | None = None) -> Settings:
     if settings is None or faults:
         listing = "".join(f"\n  {fault}" for fault in faults)
         raise ConfigError(faults[0] if len(faults) == 1 else f"the settings have {len(faults)} faults:{listing}")
-    return settings
-
-
-def origins(file: Path | None = None) -> dict[Key, str]:
-    """Say where each setting comes from: an environment variable, the file or `default`."""
-    source = settings_file(file)
-    values = read_toml(source) if source else {}
-    return {key: origin(key, source, values, os.environ) for key in KEYS}
+    return settings, {key: origin(key, source, values, os.environ) for key in KEYS}

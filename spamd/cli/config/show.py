@@ -7,7 +7,7 @@ import typer
 
 from spamd.cli.config.layout import as_entries, example, settings_in_force, table
 from spamd.cli.options import ConfigOption
-from spamd.config import load_settings, origins
+from spamd.config import load_with_origins
 
 
 def show_settings(
@@ -27,7 +27,7 @@ def show_settings(
     if as_example or as_table:
         typer.echo(example() if as_example else table())
         return
-    settings, places = load_settings(config), origins(config)
+    settings, places = load_with_origins(config)
     if as_json:
         for entry in as_entries(settings, places):
             typer.echo(json.dumps(entry))

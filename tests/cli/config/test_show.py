@@ -1,7 +1,9 @@
 """`spamd-admin config show`."""
 
 import json
+import os
 import tomllib
+from threading import Thread
 
 import pytest
 
@@ -50,6 +52,18 @@ def test_each_value_says_where_it_comes_from(spamd_admin, file, monkeypatch):
     assert 'listen = "127.0.0.1:10099"  # SPAMD_SMTP__LISTEN' in lines
     assert 'next_hop = "127.0.0.1:10026"  # default' in lines
     assert "# reject_score is unset  # default" in lines
+
+
+def test_a_pipe_is_read_once(spamd_admin, tmp_path, monkeypatch):
+    """Settings that come through a pipe, which can be read but once, are not called defaults."""
+    monkeypatch.delenv("SPAMD_STATE_DIR")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=("[smtp]\nmax_hops = 20\n",), daemon=True)
+    writer.start()
+
+    assert f"max_hops = 20  # {pipe}" in spamd_admin("config", "show", "--config", pipe).out.splitlines()
+    writer.join()
 
 
 def test_json_has_an_object_a_setting(spamd_admin, file):
