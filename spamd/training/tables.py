@@ -162,7 +162,9 @@ def _check_options(path: Path, options: Mapping[str, str]) -> None:
             # Not `codecs.lookup`, which finds base64 too.
             "".encode(options["encoding"])
         except (LookupError, ValueError):
-            raise DatasetError(f"csv:{path}: encoding={options['encoding']} is not known.") from None
+            raise DatasetError(
+                f"csv:{path}: encoding={options['encoding']!r} is not known; write utf-8, latin-1 or another encoding of text."
+            ) from None
 
 
 def _find_encoding(file: Path) -> str:

@@ -153,8 +153,9 @@ def test_it_reads_twice_the_same(write):
         ("one\ntwo\n", {}, "has no two columns"),
         ("label,text\nham,a\n", {"delimiter": "::"}, "delimiter=:: is not one character"),
         ("label,text\nham,a\n", {"colour": "red"}, "no option named 'colour'; its options are text, label"),
-        ("label,text\nham,a\n", {"encoding": "klingon"}, "encoding=klingon is not known"),
-        ("label,text\nham,a\n", {"encoding": "base64"}, "encoding=base64 is not known"),
+        ("label,text\nham,a\n", {"encoding": "klingon"}, "encoding='klingon' is not known"),
+        ("label,text\nham,a\n", {"encoding": "base64"}, "encoding='base64' is not known"),
+        ("label,text\nham,a\n", {"encoding": "utf-8\0"}, r"encoding='utf-8\\x00' is not known; write utf-8, latin-1 or another"),
         ("label,text\nham,a\n", {"quoting": "all"}, "quoting=all is not known"),
     ],
 )
