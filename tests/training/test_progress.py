@@ -79,6 +79,19 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
 
 
+def test_brackets_are_no_markup(monkeypatch):
+    """A task and a note show as they are: a path such as `m[/x]` ends nothing, and no word in brackets is lost."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    with show_on(stream) as display:
+        display.begin("Reading m[/x]", 10)
+        display.advance(5, "loss [red]0.5")
+
+    assert "Reading m[/x]" in stream.getvalue()
+    assert "loss [red]0.5" in stream.getvalue()
+
+
 def test_silence_is_silent(capsys):
     """Nothing shows where nothing is to be shown."""
     progress.SILENT.begin("One", 1)
