@@ -39,6 +39,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
 
     Raises:
         TrainingError: a process was killed.
+        KeyboardInterrupt: this process was told to end, by Ctrl-C or otherwise; it has ended the others.
     """
     # Its log says in forty lines what is said in one below.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

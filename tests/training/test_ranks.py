@@ -1,5 +1,9 @@
 """Several processes train what one trains; one that dies is an error from which the others' work goes on."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,28 @@ def test_ranks_with_other_mail_do_not_train(launch, tmp_path, capfd):
     """Machines that were given different files find out before the first step."""
     assert 1 == launch(tmp_path, "--other-mail")
     assert "The 2 processes of this training do not hold the same mail" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_all_ranks(tmp_path):
+    """Ctrl-C is a KeyboardInterrupt here as in one process, and no rank trains on."""
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from spamd.training import launching\n"
+        "launching.COMMAND = 'import os, pathlib, sys, time; "
+        "pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(90)'\n"
+        "try:\n    launching.launch(2, sys.argv[1:])\n"
+        "except KeyboardInterrupt:\n    sys.exit(130)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+
+    assert 130 == process.returncode
+    assert "SignalException" not in said
+    assert not any(Path("/proc", rank.name).exists() for rank in tmp_path.iterdir())
 
 
 def test_alone_nothing_is_shared(tmp_path):
