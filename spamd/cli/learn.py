@@ -59,26 +59,24 @@ def learn(
 def _learn(store: FeedbackStore, paths: list[Path], label: Label) -> None:
     """Store messages, and say what came of it."""
     reader = Reader(paths)
-    empty: list[str] = []
-    counts = Counter(store.learn(_with_content(reader, empty), label))
+    counts = Counter(store.learn(_with_content(reader), label))
     stored = Counter(one.label for one in store)
     typer.echo(
         f"Learned {counts['new']:,} {label}, relabelled {counts['relabelled']:,}, knew {counts['known']:,}. "
         f"Stored are {stored[Label.HAM]:,} ham and {stored[Label.SPAM]:,} spam; `spamd-admin retrain --dataset feedback` trains "
         "on them."
     )
-    if reader.exit_code or empty:
-        raise typer.Exit(reader.exit_code or os.EX_DATAERR)
+    if reader.exit_code:
+        raise typer.Exit(reader.exit_code)
 
 
-def _with_content(messages: Iterable[StoredMessage], empty: list[str]) -> Iterator[StoredMessage]:
-    """Pass on messages; those of no bytes, as a full disk or a pipe that broke leaves them, are told and noted."""
+def _with_content(messages: Iterable[StoredMessage]) -> Iterator[StoredMessage]:
+    """Pass on messages; those of no bytes, as a full disk or a mailbox that was emptied leaves them, are told and passed over."""
     for message in messages:
         if message.raw:
             yield message
-            continue
-        typer.echo(f"error: {message.origin}: is empty, and was not stored; deliver it again, or remove it.", err=True)
-        empty.append(message.origin)
+        else:
+            typer.echo(f"{message.origin}: is empty, and was not stored.", err=True)
 
 
 def _forget(store: FeedbackStore, names: list[Path]) -> None:
