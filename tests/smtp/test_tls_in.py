@@ -61,8 +61,9 @@ async def test_a_client_that_is_gone_within_the_handshake_is_forgotten(start, fi
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
+    loop = asyncio.get_running_loop()
     async with asyncio.timeout(5):
-        while [one for one in gc.get_objects() if isinstance(one, session.FilterSMTP)]:
+        while any(one.loop is loop for one in gc.get_objects() if isinstance(one, session.FilterSMTP)):
             await asyncio.sleep(0.05)
             gc.collect()
 
