@@ -9,7 +9,7 @@ and Ray starts another. Each message is like no other, so that no score is known
 A message is lost when its client was told 250 and the next hop does not have it, and unscored when its header has no verdict.
 Who scored is what the daemon counts: the fleet, or the proxy itself.
 
-Needs pip install 'spamd[fleet]'. Exit status: 0 when none was lost, none went twice and none is unscored, 1 otherwise.
+Needs pip install '.[fleet]'. Exit status: 0 when none was lost, none went twice and none is unscored, 1 otherwise.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     if importlib.util.find_spec("ray") is None:
-        sys.exit("Ray Serve is not installed; run pip install 'spamd[fleet]'.")
+        sys.exit("Ray Serve is not installed; run pip install '.[fleet]'.")
     random.seed(arguments.seed)
     figures = asyncio.run(measure(arguments.messages, arguments.sessions, arguments.kills))
     load = f"{arguments.messages} messages by {arguments.sessions} sessions"

@@ -132,7 +132,7 @@ def retrain(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Train on labelled mail, compare with the current checkpoint on held-out mail, and promote if it is not worse."""
+    """Train on labelled mail, compare with the current checkpoint on held-out mail, and promote unless it is worse."""
     if datasets == [FEEDBACK]:
         _refuse_idle_options(context)
     if processes > 1:

@@ -162,5 +162,5 @@ def _ray() -> tuple[Any, Any]:
         import ray
         from ray import serve
     except ImportError:
-        raise ConfigError("Ray Serve is not installed here; run pip install 'spamd[fleet]'.") from None
+        raise ConfigError("Ray Serve is not installed here; run pip install '.[fleet]' where spamd was installed from.") from None
     return ray, serve

@@ -79,7 +79,7 @@ def roc(labels: Numbers, named: Mapping[str, Numbers], ham_lost: float) -> Draw:
             axes.step([100 * max(share, least) for share in lost], caught, where="post", color=colour, label=name)
         axes.axvline(100 * ham_lost, color=GREY, linestyle=":", label="allowed")
         axes.set_xscale("log")
-        axes.set_xlim(100 * least, 100 * _MOST_LOST)
+        axes.set_xlim(100 * least, 100 * max(_MOST_LOST, 10 * least))
         axes.set_xticks([tick for tick in (0.01, 0.1, 1.0, 10.0) if tick >= 100 * least])
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel(f"ham lost, % (left edge: none of {len(ham):,})")

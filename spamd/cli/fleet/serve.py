@@ -43,7 +43,7 @@ def serve_fleet(
     key: Annotated[Path | None, typer.Option(metavar="FILE", readable=False, help="PEM file of its key.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Score for the proxies of other machines that have set scoring.scorer = "remote". Needs pip install 'spamd[fleet]'.
+    """Score for the proxies of other machines that have set scoring.scorer = "remote". Needs the extra named fleet.
 
     The checkpoint is the promoted one of this machine, and proxies must have the same. SIGHUP takes up another.
     """

@@ -158,7 +158,8 @@ def test_without_ray_the_extra_is_named(spamd_admin, settings, token_file, addre
     ran = spamd_admin("fleet", "serve", "--token-file", token_file, "--config", settings, "--listen", address)
     os.umask(before)
 
-    assert (78, "error: Ray Serve is not installed here; run pip install 'spamd[fleet]'.\n") == (ran.code, ran.err)
+    sentence = "error: Ray Serve is not installed here; run pip install '.[fleet]' where spamd was installed from.\n"
+    assert (78, sentence) == (ran.code, ran.err)
 
 
 @needs_ray
