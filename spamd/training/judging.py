@@ -1,7 +1,7 @@
 """What a checkpoint says about the held-out mail, and whether what it was trained on may flatter it.
 
-Loads and scores; compares nothing (`gate` does) and changes nothing. Called by `retraining`,
-`adapting`, `evaluation` and `cli.candidate`.
+Loads and scores; compares nothing (`gate` does) and changes nothing. Called by `retraining`, `adapting`,
+`evaluation` and `cli.candidate`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

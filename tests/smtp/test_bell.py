@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from spamd.smtp.bell import Bell
+from spamd.smtp.bell import Bell, Patience
 
 
 @pytest.fixture
@@ -85,3 +85,31 @@ async def test_waits_can_be_cancelled(bell):
     asyncio.get_running_loop().call_soon(bell.ring)
 
     assert await bell.wait(at(10))
+
+
+async def test_patience_that_is_renewed_does_not_run_out():
+    """Time counts from the last renewal, and runs out once."""
+    ends = []
+    patience = Patience(0.2, lambda: ends.append(asyncio.get_running_loop().time()))
+    for _ in range(4):
+        patience.renew()
+        last = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.1)
+    assert [] == ends
+
+    await asyncio.sleep(0.5)
+
+    assert 1 == len(ends)
+    assert ends[0] >= last + 0.19
+
+
+async def test_patience_that_is_ended_does_not_run_out():
+    """Nothing is called after the end."""
+    ends = []
+    patience = Patience(0.02, lambda: ends.append(1))
+    patience.renew()
+    patience.end()
+
+    await asyncio.sleep(0.1)
+
+    assert [] == ends
