@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from teaching import HEADS, lesson, write_folder
 
 from spamd.model.checkpoint import HeadNote
@@ -73,6 +74,19 @@ def test_plots_take_the_ink_of_the_page(trained):
     assert "currentColor" in svg
     assert "#010203" not in svg
     assert b"\x89PNG" == png[:4]
+
+
+@pytest.mark.parametrize("num_ham", [4, 5])
+def test_a_curve_of_very_few_ham_runs_from_left_to_right(num_ham):
+    """A tenth of the ham is the least there is then, and no axis is drawn backwards or to nothing."""
+    figure = Figure()
+    axes = figure.subplots()
+    labels, scores = np.array([0] * num_ham + [1] * 5), np.linspace(0.0, 1.0, num_ham + 5)
+
+    plots.roc(labels, {"one": scores}, 0.001)(axes)
+
+    left, right = axes.get_xlim()
+    assert left < right
 
 
 def test_mistakes_are_on_the_wrong_side():
