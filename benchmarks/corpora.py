@@ -7,14 +7,13 @@ for the test and a tenth for calibration, by a hash of the text; of the written 
 
 import json
 import random
-import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 
+import variations
 import written_mail
 
 from spamd.interfaces import LabeledMessage
@@ -75,26 +74,6 @@ SOURCES = (
 )
 HELD_OUT = frozenset(source.name for source in SOURCES if source.is_held_out)
 
-NO_SENDER = 0.35
-"""Share of messages whose sender lines are left out, so that the body must be read too."""
-WITH_STRANGER = 0.15
-"""Share of messages to which a ham's words are added, before or behind: they are no excuse for spam."""
-DISGUISED = 0.08
-"""Share of messages, of both labels alike, whose letters are disguised or that are quoted."""
-REAL_ENDS = (
-    *("com", "com", "com", "com", "net", "org", "de", "fr", "es", "it", "nl", "pl", "ru", "cn", "jp", "in", "io", "xyz", "shop"),
-    *("co.uk", "com.br", "info", "biz"),
-)
-"""What stands for the reserved ends of written hosts while training; whether a name is written does not give a class away."""
-
-_RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNORECASE)
-_WORD = re.compile(r"[A-Za-z]{3,}")
-_FIGURES = str.maketrans("aeiostAEIOST", "431057431057")
-_MOST_STRANGE_WORDS = 150
-_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
-_MOST_SENTENCES = 8
-_MOST_CHARACTERS_CROSSED = 4000
-
 
 def read(data: Path, work: Path, seed: int) -> splits.Split:
     """Read the text of every message, without duplicates, in three parts.
@@ -132,106 +111,30 @@ def epoch(train: Iterable[Example], seed: int, number: int) -> list[Example]:
     """
     draw = random.Random(seed * 1000 + number)  # noqa: S311  a seeded draw, not a secret
     grouped = _by_kind(train)
-    hams = [example.text for (_, label), found in sorted(grouped.items()) if label is Label.HAM for example in found]
+    hams = _hams(grouped)
     chosen: list[Example] = []
     for source in SOURCES:
         for label in Label:
             found = grouped[source.name, label]
             chosen += draw.sample(found, min(len(found), source.most)) * source.repeats
     draw.shuffle(chosen)
-    return [replace(example, text=vary(example.text, draw, hams)) for example in chosen]
+    return [replace(example, text=variations.vary(example.text, draw, hams)) for example in chosen]
 
 
 def finish(train: Iterable[Example], seed: int) -> list[Example]:
-    """Draw what fine-tuning is done on: mail as people get it, whole."""
+    """Draw what fine-tuning is done on: mail as people get it, with its sender, some of it as spammers rewrite it."""
     draw = random.Random(seed)  # noqa: S311  a seeded draw, not a secret
     most = {source.name: source.finish for source in SOURCES}
+    grouped = _by_kind(train)
     chosen: list[Example] = []
-    for (name, _), found in sorted(_by_kind(train).items()):
+    for (name, _), found in sorted(grouped.items()):
         chosen += draw.sample(found, min(len(found), most[name]))
-    return [replace(example, text=real_ends(example.text, draw)) for example in chosen]
+    return variations.rewritten(chosen, _hams(grouped), draw)
 
 
-def vary(text: str, draw: random.Random, hams: list[str]) -> str:
-    """Vary a text in ways that change no label: other hosts, no sender, a stranger's words, letters in disguise, a quotation."""
-    text = real_ends(text, draw)
-    if draw.random() < NO_SENDER:
-        text = without_sender(text)
-    if draw.random() < WITH_STRANGER:
-        words = draw.choice(hams).partition("\n\n")[2].split()
-        start = draw.randrange(max(len(words) - _MOST_STRANGE_WORDS, 1))
-        text = _add(text, " ".join(words[start : start + int(10 * (_MOST_STRANGE_WORDS / 10) ** draw.random())]), draw)
-    if draw.random() < DISGUISED:
-        head, gap, body = text.partition("\n\n")
-        text = head + gap + draw.choice((_figures_for_letters, _spaced_letters, _quoted, _in_one_case))(body, draw)
-    return text
-
-
-def cross(first: str, second: str, draw: random.Random) -> str:
-    """Put a stretch of one text and a stretch of another together, under fields of either: nobody can know that by heart."""
-    (head, body), (other_head, other_body) = (_head_and_body(text) for text in (first, second))
-    fields = [draw.choice(lines) for lines in zip_longest(head.splitlines(), other_head.splitlines(), fillvalue="")]
-    stretches = [_stretch(body, draw), _stretch(other_body, draw)]
-    draw.shuffle(stretches)
-    return "\n".join(filter(None, fields)) + "\n\n" + "\n".join(stretches[: draw.choice((1, 2, 2, 2))])
-
-
-def _head_and_body(text: str) -> tuple[str, str]:
-    """Part a text after its fields; a text without any is all body."""
-    head, gap, body = text.partition("\n\n")
-    return (head, body) if gap and head.startswith(("From: ", "Reply-To: ", "Subject: ")) else ("", text)
-
-
-def _stretch(body: str, draw: random.Random) -> str:
-    """Take some sentences that follow each other."""
-    sentences = _SENTENCE_END.split(body[:_MOST_CHARACTERS_CROSSED])
-    start = draw.randrange(len(sentences))
-    return " ".join(sentences[start : start + draw.randint(1, _MOST_SENTENCES)])
-
-
-def real_ends(text: str, draw: random.Random) -> str:
-    """Give each written host an end as in life, the same one throughout the text."""
-    end = draw.choice(REAL_ENDS)
-    return _RESERVED_END.sub(f".{end}", text)
-
-
-def without_sender(text: str) -> str:
-    """Leave the lines about the sender out, unless nothing would be left."""
-    lines = text.splitlines()
-    kept = [line for line in lines[:3] if not line.startswith(("From: ", "Reply-To: "))]
-    return "\n".join([*kept, *lines[3:]]).strip() or text
-
-
-def _add(text: str, words: str, draw: random.Random) -> str:
-    """Put words before the body or behind it."""
-    if draw.random() < 0.5:  # noqa: PLR2004
-        return f"{text}\n{words}"
-    head, gap, body = text.partition("\n\n")
-    return f"{head}{gap}{words}\n{body}" if gap else f"{words}\n{text}"
-
-
-def _figures_for_letters(text: str, draw: random.Random) -> str:
-    """Write figures for some letters in a share of the words."""
-    share = draw.uniform(0.2, 1.0)
-    return _WORD.sub(lambda word: word[0].translate(_FIGURES) if draw.random() < share else word[0], text)
-
-
-def _spaced_letters(text: str, draw: random.Random) -> str:
-    """Put spaces between the letters of a share of the words."""
-    share = draw.uniform(0.1, 0.6)
-    return _WORD.sub(lambda word: " ".join(word[0]) if draw.random() < share else word[0], text)
-
-
-def _quoted(text: str, draw: random.Random) -> str:
-    """Make a body a quotation in a reply."""
-    above = draw.choice(("", "Hi,\n", "FYI\n", "See below.\n", "Thanks!\n"))
-    lines = "\n".join(f"> {line}" for line in text.splitlines())
-    return f"{above}On {draw.randint(1, 28)} May, someone wrote:\n{lines}"
-
-
-def _in_one_case(text: str, draw: random.Random) -> str:
-    """Write everything small, or large."""
-    return text.lower() if draw.random() < 0.5 else text.upper()  # noqa: PLR2004
+def _hams(grouped: Mapping[tuple[str, Label], Iterable[Example]]) -> list[str]:
+    """Collect the texts of ham."""
+    return [example.text for (_, label), found in sorted(grouped.items()) if label is Label.HAM for example in found]
 
 
 def _by_kind(examples: Iterable[Example]) -> dict[tuple[str, Label], list[Example]]:

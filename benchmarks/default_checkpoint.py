@@ -6,9 +6,9 @@
 made, so that a run that was stopped goes on where it was. Stages: `texts` (what `message_text` makes of every message, without
 duplicates, split by hash), `vocabulary`, `joint` (next token and label at every prefix, from token vectors or, with `--start`,
 from a checkpoint on; half of each label is what `teachers.py` thinks, and half of the texts are crossed from two messages, where
-that is the whole label), `tuning` (the product's own trainer on mail as people get it, and half-way back; with `--start`,
-half-way back to that as well), `evidence` (a table of n-grams beside the head), `judgement` (calibration, threshold, figures,
-model card) and, with `--install`, the copy into `spamd/model/default/`.
+that is the whole label), `tuning` (the product's own trainer on mail as people get it, some of it as spammers rewrite theirs, and
+half-way back; with `--start`, half-way back to that as well; with `--tokens 0` neither), `evidence` (a table of n-grams beside
+the head), `judgement` (calibration, threshold, figures, model card) and, with `--install`, the copy into `spamd/model/default/`.
 
 Nothing of the validation and test parts is trained on, in any stage. Same seed, same machine, same checkpoint.
 """
@@ -28,6 +28,7 @@ import evidence
 import model_card
 import teachers
 import torch
+import variations
 from joint_training import JointRecipe, Message, train_jointly
 from loose_tokens import LooseTokens
 from safetensors.torch import load_file, save_file
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
     parser.add_argument("--until", choices=("texts", "vocabulary", "joint", "tuning"), default="tuning", help="last stage to run")
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, vocabulary and weights; else from nothing")
-    parser.add_argument("--tokens", type=int, default=JOINT_TOKENS, help="length of joint training")
+    parser.add_argument("--tokens", type=int, default=JOINT_TOKENS, help="length of joint training; 0 leaves it out")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the mail of fine-tuning")
     parser.add_argument("--max-ham-lost", type=float, default=0.005, help="share of validation ham that the threshold may lose")
     parser.add_argument("--install", action="store_true", help="make the outcome the checkpoint that ships")
@@ -154,7 +155,7 @@ def _teach(train_part: Sequence[Example], tokenizer: Tokenizer) -> tuple[teacher
     """Let the teachers learn; return them and the probability of spam that each message is taught with, by corpus and origin."""
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = model_card.capped(train_part, MOST_ASKED_ABOUT)
-    examples = [replace(example, text=corpora.real_ends(example.text, draw)) for example in chosen]
+    examples = [replace(example, text=variations.real_ends(example.text, draw)) for example in chosen]
     taught = teachers.Teachers(examples, tokenizer, SEED)
     mixed = (1.0 - TAUGHT) * labels_of(examples) + TAUGHT * taught.doubts
     # Of the few large corpora only so many are asked about; of the others the label is all that is known.
@@ -172,7 +173,7 @@ def _crossings(varied: Sequence[Example], taught: teachers.Teachers, draw: rando
     found: list[tuple[str, float]] = []
     for (fold, is_written), texts in sorted(by_fold.items()):
         others = [by_fold[fold, one] or texts for one in (True, False)]
-        crossed = [corpora.cross(text, draw.choice(draw.choice(others)), draw) for text in texts]
+        crossed = [variations.cross(text, draw.choice(draw.choice(others)), draw) for text in texts]
         targets = taught.ask(crossed, [fold] * len(crossed), is_written=is_written)
         found += zip(crossed, map(float, targets), strict=True)
     return found
@@ -200,9 +201,11 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     chosen_part, judges_part = (tokenise(examples, tokenizer, MAX_TOKENS) for examples in (chosen, judges))
     before = {name: value.detach().cpu().clone() for name, value in classifier.state_dict().items()}
     train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
-    # Half-way back: fine-tuned on mail as it is, but not all the way to certainty (Wortsman et al. 2022, "Model soups").
-    weights = {name: (value.cpu() + before[name]) / 2.0 for name, value in classifier.state_dict().items()}
-    if options.start:
+    weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
+    if options.tokens:
+        # Half-way back: fine-tuned on mail as it is, but not all the way to certainty (Wortsman et al. 2022, "Model soups").
+        weights = {name: (value + before[name]) / 2.0 for name, value in weights.items()}
+    if options.tokens and options.start:
         # And half-way back to the start: what a run learns from new mail costs some of what was known, and the mean keeps both.
         started = _started(options.start)
         weights = {name: (value + started[name]) / 2.0 for name, value in weights.items()}
@@ -221,7 +224,7 @@ def join_evidence(parts: splits.Split, classifier: Classifier, tokenizer: Tokeni
     chosen = model_card.capped((one for one in parts.train if one.dataset != teachers.WRITTEN), MOST_COUNTED)
     chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
-    chosen = [replace(one, text=corpora.real_ends(one.text, draw)) for one in chosen]
+    chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
     ngrams = evidence.table(chosen, tokenizer, NGramsNote(), max_tokens=MAX_TOKENS, seed=SEED)
     print(f"n-grams of {len(chosen):,} messages are counted", flush=True)
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)

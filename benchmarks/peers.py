@@ -32,6 +32,7 @@ import default_checkpoint
 import mail_slices
 import model_card
 import numpy as np
+import variations
 import word_counters
 
 from spamd.hooks.manager import load_plugins
@@ -216,7 +217,7 @@ def filters(parts: Split, spamd: Sequence[Filter] = ()) -> dict[str, Filter]:
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = [one for (name, _), found in sorted(grouped.items()) for one in draw.sample(found, min(len(found), most[name]))]
     # Whether a host is a written one gives no class away, for them as for spamd.
-    chosen = [replace(one, text=corpora.real_ends(one.text, draw)) for one in chosen]
+    chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
     judges = drawn(parts.validation, model_card.MOST_VALIDATION)
     found: dict[str, Filter] = dict.fromkeys(["spamd"], spamd[0]) if spamd else {}
     for name, make in word_counters.peers().items():

@@ -1,0 +1,145 @@
+"""Vary texts in ways that change no label, and cross two of them, so that no text is learned by heart.
+
+Hosts get ends as in life, senders go, and what spammers do to their mail is done to ham and spam alike. Each function takes a
+source of chance; nothing here knows of corpora. Called by `corpora.py`, `default_checkpoint.py` and `peers.py`.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+from spamd.training.splits import Example
+
+NO_SENDER = 0.35
+"""Share of messages whose sender lines are left out, so that the body must be read too."""
+WITH_STRANGER = 0.3
+"""Share of messages to which words of ham are added, before or behind: they are no excuse for spam."""
+MOST_STRANGE = 3.0
+"""What is added is so many times as long as the message at the most, and a ninth of it at the least."""
+DISGUISED = 0.12
+"""Share of messages, of both labels alike, whose letters are disguised, or that are quoted or strewn with marks."""
+REAL_ENDS = (
+    *("com", "com", "com", "com", "net", "org", "de", "fr", "es", "it", "nl", "pl", "ru", "cn", "jp", "in", "io", "xyz", "shop"),
+    *("co.uk", "com.br", "info", "biz"),
+)
+"""What stands for the reserved ends of written hosts while training; whether a name is written does not give a class away."""
+
+_RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_FIGURES = str.maketrans("aeiostAEIOST", "431057431057")
+_NUM_LENDERS = 4
+MARK = "<|endoftext|>"
+_MOST_MARKS = 40
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+_MOST_SENTENCES = 8
+_MOST_CHARACTERS_CROSSED = 4000
+
+
+def rewritten(examples: Iterable[Example], hams: Sequence[str], draw: random.Random) -> list[Example]:
+    """Let messages, of both labels alike, have hosts as in life, and some of them a stranger's words or letters in disguise."""
+    return [replace(example, text=rewrite(real_ends(example.text, draw), draw, hams)) for example in examples]
+
+
+def vary(text: str, draw: random.Random, hams: Sequence[str]) -> str:
+    """Vary a text in ways that change no label: other hosts, no sender, and what spammers do."""
+    text = real_ends(text, draw)
+    if draw.random() < NO_SENDER:
+        text = without_sender(text)
+    return rewrite(text, draw, hams)
+
+
+def rewrite(text: str, draw: random.Random, hams: Sequence[str]) -> str:
+    """Do to some texts what spammers do to theirs: a stranger's words, letters in disguise, a quotation, marks.
+
+    Args:
+        text: of either label, which does not change.
+        draw: chance.
+        hams: texts whose bodies lend words.
+    """
+    if draw.random() < WITH_STRANGER:
+        lent = " ".join(draw.choice(hams).partition("\n\n")[2] for _ in range(_NUM_LENDERS))
+        number = int(len(text) * MOST_STRANGE ** draw.uniform(-2.0, 1.0))
+        start = draw.randrange(max(len(lent) - number, 1))
+        text = _add(text, lent[start : start + number], draw)
+    if draw.random() < DISGUISED:
+        head, gap, body = text.partition("\n\n")
+        change = draw.choice((_figures_for_letters, _spaced_letters, _quoted, _quoted, _in_one_case, _marked))
+        text = head + gap + change(body, draw)
+    return text
+
+
+def cross(first: str, second: str, draw: random.Random) -> str:
+    """Put a stretch of one text and a stretch of another together, under fields of either: nobody can know that by heart."""
+    (head, body), (other_head, other_body) = (_head_and_body(text) for text in (first, second))
+    fields = [draw.choice(lines) for lines in zip_longest(head.splitlines(), other_head.splitlines(), fillvalue="")]
+    stretches = [_stretch(body, draw), _stretch(other_body, draw)]
+    draw.shuffle(stretches)
+    return "\n".join(filter(None, fields)) + "\n\n" + "\n".join(stretches[: draw.choice((1, 2, 2, 2))])
+
+
+def _head_and_body(text: str) -> tuple[str, str]:
+    """Part a text after its fields; a text without any is all body."""
+    head, gap, body = text.partition("\n\n")
+    return (head, body) if gap and head.startswith(("From: ", "Reply-To: ", "Subject: ")) else ("", text)
+
+
+def _stretch(body: str, draw: random.Random) -> str:
+    """Take some sentences that follow each other."""
+    sentences = _SENTENCE_END.split(body[:_MOST_CHARACTERS_CROSSED])
+    start = draw.randrange(len(sentences))
+    return " ".join(sentences[start : start + draw.randint(1, _MOST_SENTENCES)])
+
+
+def real_ends(text: str, draw: random.Random) -> str:
+    """Give each written host an end as in life, the same one throughout the text."""
+    end = draw.choice(REAL_ENDS)
+    return _RESERVED_END.sub(f".{end}", text)
+
+
+def without_sender(text: str) -> str:
+    """Leave the lines about the sender out, unless nothing would be left."""
+    lines = text.splitlines()
+    kept = [line for line in lines[:3] if not line.startswith(("From: ", "Reply-To: "))]
+    return "\n".join([*kept, *lines[3:]]).strip() or text
+
+
+def _add(text: str, words: str, draw: random.Random) -> str:
+    """Put words before the body or behind it."""
+    if draw.random() < 0.5:  # noqa: PLR2004
+        return f"{text}\n{words}"
+    head, gap, body = text.partition("\n\n")
+    return f"{head}{gap}{words}\n{body}" if gap else f"{words}\n{text}"
+
+
+def _figures_for_letters(text: str, draw: random.Random) -> str:
+    """Write figures for some letters in a share of the words."""
+    share = draw.uniform(0.2, 1.0)
+    return _WORD.sub(lambda word: word[0].translate(_FIGURES) if draw.random() < share else word[0], text)
+
+
+def _spaced_letters(text: str, draw: random.Random) -> str:
+    """Put spaces between the letters of a share of the words."""
+    share = draw.uniform(0.1, 0.6)
+    return _WORD.sub(lambda word: " ".join(word[0]) if draw.random() < share else word[0], text)
+
+
+def _quoted(text: str, draw: random.Random) -> str:
+    """Make a body a quotation in a reply."""
+    above = draw.choice(("", "Hi,\n", "FYI\n", "See below.\n", "Thanks!\n"))
+    lines = "\n".join(f"> {line}" for line in text.splitlines())
+    return f"{above}On {draw.randint(1, 28)} May, someone wrote:\n{lines}"
+
+
+def _marked(text: str, draw: random.Random) -> str:
+    """Strew the mark that ends a text in training in between the words."""
+    words = text.split(" ")
+    for _ in range(draw.randint(1, _MOST_MARKS)):
+        words.insert(draw.randint(0, len(words)), MARK)
+    return " ".join(words)
+
+
+def _in_one_case(text: str, draw: random.Random) -> str:
+    """Write everything small, or large."""
+    return text.lower() if draw.random() < 0.5 else text.upper()  # noqa: PLR2004
