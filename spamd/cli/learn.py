@@ -80,20 +80,25 @@ def _with_content(messages: Iterable[StoredMessage]) -> Iterator[StoredMessage]:
 
 
 def _forget(store: FeedbackStore, names: list[Path]) -> None:
-    """Forget messages by file or id."""
+    """Forget messages by file or id; where one name is unclear none is forgotten."""
     exit_code = os.EX_OK
-    for name in names:
-        reader = Reader([name])
-        is_mail = name == STDIN or name.exists()
-        identifiers = [identify(message_text(message.raw).text) for message in reader] if is_mail else [str(name)]
-        found = [] if is_mail else [one.id for one in store if one.id.startswith(str(name))]
-        if len(found) > 1:
-            raise typer.BadParameter(f"{name} is the beginning of several ids: {', '.join(found)}; write one out.")
+    for name, (identifiers, reader_code) in {name: _identified(store, name) for name in names}.items():
         number = sum(map(store.forget, identifiers))
         typer.echo(f"{name}: {number:,} forgotten")
-        exit_code = exit_code or reader.exit_code or (os.EX_OK if number else os.EX_NOINPUT)
+        exit_code = exit_code or reader_code or (os.EX_OK if number else os.EX_NOINPUT)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _identified(store: FeedbackStore, name: Path) -> tuple[list[str], int]:
+    """Find the ids that a file or the beginning of an id stands for, and the exit code of reading it."""
+    if name == STDIN or name.exists():
+        reader = Reader([name])
+        return [identify(message_text(message.raw).text) for message in reader], reader.exit_code
+    found = [one.id for one in store if one.id.startswith(str(name))]
+    if len(found) > 1:
+        raise typer.BadParameter(f"{name} is the beginning of several ids: {', '.join(found)}; write one out.")
+    return found, os.EX_OK
 
 
 def _line(one: Feedback) -> str:

@@ -48,7 +48,7 @@ def retrain(
         typer.Option(
             "--dataset",
             metavar="NAME:PATH[?OPTION=VALUE]",
-            help="Labelled mail; may be given often. NAME: folder, maildir, mbox, csv, sms-spam-collection, or a plugin's.",
+            help="Labelled mail; may be given often: folder, maildir, mbox, csv, sms-spam-collection, feedback, or a plugin's.",
         ),
     ],
     *,

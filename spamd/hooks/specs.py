@@ -20,7 +20,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def spamd_register_heads() -> Mapping[str, HeadFactory]:  # type: ignore[empty-body]
     """Offer classification heads that `[model] head = "..."` and `retrain --head` can name.
 
-    Called:  once at start-up, in trainer and daemon, before any weights load; main thread.
+    Called:  once at the start of the daemon and of each command that scores, trains or lists plugins, before any weights
+             load; main thread.
     Returns: name -> factory. Name: lower-case letters, digits and dashes, unique among all plugins. `factory(width, num_classes,
              **options) -> Head`, with options from `[model.head_options]`. The head is a `torch.nn.Module` that maps hidden
              states (B, T, D) float32 and lengths (B,) int64 to class logits (B, C) float32, C = 2: ham, spam. Its `reads`
@@ -35,7 +36,7 @@ def spamd_register_heads() -> Mapping[str, HeadFactory]:  # type: ignore[empty-b
 def spamd_register_freezing_policies() -> Mapping[str, FreezingPolicy]:  # type: ignore[empty-body]
     """Offer freezing policies that `[training] freeze = "..."` and `retrain --freeze` can name.
 
-    Called:  once at start-up of the trainer; main thread.
+    Called:  once at the start of each command that trains, evaluates or lists plugins; main thread.
     Returns: name -> policy. Name: lower-case letters, digits and dashes, unique among all plugins. `policy(names, epoch) -> names
              to train` is a pure choice: `names` are all parameter names in model order (`trunk.wte.weight`,
              `trunk.h.0.ln_1.weight`, ..., `head.linear.weight`), `epoch` counts from 0. It is asked for every epoch before the
@@ -51,7 +52,7 @@ def spamd_register_freezing_policies() -> Mapping[str, FreezingPolicy]:  # type:
 def spamd_register_datasets() -> Mapping[str, DatasetFactory]:  # type: ignore[empty-body]
     """Offer datasets that `--dataset NAME:PATH?key=value` can name.
 
-    Called:  once at start-up of the trainer; main thread.
+    Called:  once at the start of each command that trains, evaluates or lists plugins; main thread.
     Returns: name -> factory. Name: lower-case letters, digits and dashes, unique among all plugins. `factory(path, **options) ->
              MessageDataset`; options are strings. The dataset yields `LabeledMessage(raw, label, origin)` in an order that
              is the same at each call; splitting stays in the core.

@@ -66,7 +66,7 @@ def test_the_beginning_of_several_ids_forgets_nothing(learn, tmp_path):
     ids = [line.split()[0] for line in learn("--list").out.splitlines()]
     first = next(one[0] for one in ids if 1 < sum(other[0] == one[0] for other in ids))
 
-    ran = learn("--forget", first)
+    ran = learn("--forget", ids[0], first)
 
     assert 64 == ran.code
     assert "is the beginning of several ids" in ran.err

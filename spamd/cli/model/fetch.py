@@ -28,7 +28,7 @@ def fetch_published(
 ) -> None:
     """Fetch published GPT-2 weights and their vocabulary, pinned by revision and checksum, into the state folder.
 
-    A fetch that was cut off goes on where it was. No other command, and never the daemon, goes out to the network.
+    A fetch that was cut off goes on where it was. No other command downloads anything, and the daemon never does.
     """
     from spamd.model.fetch import ENDPOINT, fetch_weights
 
