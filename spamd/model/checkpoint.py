@@ -88,9 +88,9 @@ def read_card(folder: Path) -> CheckpointCard:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{file}: is damaged: it is not a JSON object with a format number.") from None
     if written != FORMAT:
-        raise CheckpointError(
-            f"{file}: has format {written!r}, and this spamd reads format {FORMAT}; use the spamd that wrote it."
-        )
+        raise CheckpointError(f"{file}: has format {written!r}, this spamd reads format {FORMAT}; use the spamd that wrote it.")
+    if not values.get("id"):
+        raise CheckpointError(f"{file}: is damaged: it has no id, which every header and log line names.")
     try:
         return CheckpointCard.model_validate(values)
     except ValidationError as error:
