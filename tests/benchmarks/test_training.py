@@ -131,8 +131,8 @@ def test_one_seed_says_nothing_about_others():
 
 @pytest.mark.slow
 def test_the_table_goes_on_where_it_was(collection, tmp_path, monkeypatch, capsys):
-    """Two rows over two seeds print means with intervals beside published figures, and are not trained twice."""
-    options = ["--data", collection, "--rows", "1,16", "--seeds", "2", "--epochs", "1", "--most", "8", "--threads", "1"]
+    """Rows over two seeds print means with intervals beside published figures; nothing is trained twice, nor what is the same."""
+    options = ["--data", collection, "--rows", "1,16,18", "--seeds", "2", "--epochs", "1", "--most", "8", "--threads", "1"]
     arguments = ["seed_table", *map(str, options), "--work", str(tmp_path / "work"), "--json", str(tmp_path / "table.json")]
     monkeypatch.setattr(sys, "argv", arguments)
     seed_table.main()
@@ -143,5 +143,7 @@ def test_the_table_goes_on_where_it_was(collection, tmp_path, monkeypatch, capsy
 
     assert first == json.loads((tmp_path / "table.json").read_text())
     assert 95.0 == first["rows"]["1"]["test"]["published"]
+    assert first["rows"]["1"]["test"] == first["rows"]["18"]["test"]
+    assert 4 == len(list((tmp_path / "work").glob("*.json")))
     assert first["rows"]["16"]["test"]["low"] <= first["rows"]["16"]["test"]["value"]
     assert "last real token" in printed
