@@ -205,10 +205,10 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     if options.tokens:
         # Half-way back: fine-tuned on mail as it is, but not all the way to certainty (Wortsman et al. 2022, "Model soups").
         weights = {name: (value + before[name]) / 2.0 for name, value in weights.items()}
-    if options.tokens and options.start:
-        # And half-way back to the start: what a run learns from new mail costs some of what was known, and the mean keeps both.
-        started = _started(options.start)
-        weights = {name: (value + started[name]) / 2.0 for name, value in weights.items()}
+        if options.start:
+            # And half-way back to the start: new mail costs some of what was known, and the mean keeps both.
+            started = _started(options.start)
+            weights = {name: (value + started[name]) / 2.0 for name, value in weights.items()}
     classifier.to("cpu").load_state_dict(weights)
     save_file(classifier.state_dict(), file)
 

@@ -17,6 +17,7 @@ from email.message import Message
 
 from spamd.mail.charsets import decode_text
 from spamd.mail.text import message_text
+from spamd.model.tokenizer import END_OF_TEXT
 
 WORDS_DISGUISED = 0.5
 WORDS_SPACED = 0.3
@@ -28,7 +29,6 @@ Encode = Callable[[Message, str], None]
 Attack = Callable[[bytes, str, random.Random], bytes]
 """From a message, words of ham, as many as wanted, and chance to the rewritten message."""
 
-_MARK = "<|endoftext|>"
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _MARKUP = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)\s*>|<!--.*?-->|<[^>]*>|&#?\w+;)", re.IGNORECASE | re.DOTALL)
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
@@ -194,11 +194,11 @@ def end_of_text(raw: bytes, _ham: str, chance: random.Random) -> bytes:
     def strew(text: str) -> str:
         words = text.split(" ")
         for _ in range(min(NUM_MARKS, len(words))):
-            words[chance.randrange(len(words))] += f" {_MARK}"
-        return " ".join(words) + f" {_MARK}" * NUM_MARKS
+            words[chance.randrange(len(words))] += f" {END_OF_TEXT}"
+        return " ".join(words) + f" {END_OF_TEXT}" * NUM_MARKS
 
     def strew_page(page: str) -> str:
-        return _between_tags(page, lambda text: f"{text}{html.escape(_MARK)}" if text.strip() else text)
+        return _between_tags(page, lambda text: f"{text}{html.escape(END_OF_TEXT)}" if text.strip() else text)
 
     return rewrite(raw, strew, page=strew_page)
 

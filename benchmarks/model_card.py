@@ -49,8 +49,8 @@ runs of {characters} characters and of {runs} tokens say.
 Made from public and written mail by `benchmarks/default_checkpoint.py`, which makes this page too: token vectors from
 neighbourhoods first; then the next token and, at every token, a label that is half the truth and half what linear models think
 that have not seen the message, beside texts crossed from two messages, for which what those models think is all of the label;
-then the label at the last token, with some of the mail rewritten as spammers do. The table is a linear model over the same mail;
-how much it and the head count was found on validation mail.
+then the label at the last token, with some of the mail as spammers rewrite theirs. The table is a linear model over the same
+mail; how much it and the head count was found on validation mail.
 
 - **Reads** version {text_version} of the text, at most {max_tokens} tokens of a message.
 - **Threshold** {threshold:.4f}: {note}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
+from spamd.model.tokenizer import END_OF_TEXT
 from spamd.training.splits import Example
 
 NO_SENDER = 0.35
@@ -30,7 +31,6 @@ _RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNO
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _FIGURES = str.maketrans("aeiostAEIOST", "431057431057")
 _NUM_LENDERS = 4
-MARK = "<|endoftext|>"
 _MOST_MARKS = 40
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 _MOST_SENTENCES = 8
@@ -136,7 +136,7 @@ def _marked(text: str, draw: random.Random) -> str:
     """Strew the mark that ends a text in training in between the words."""
     words = text.split(" ")
     for _ in range(draw.randint(1, _MOST_MARKS)):
-        words.insert(draw.randint(0, len(words)), MARK)
+        words.insert(draw.randint(0, len(words)), END_OF_TEXT)
     return " ".join(words)
 
 

@@ -5,6 +5,8 @@ import random
 import pytest
 import variations
 
+from spamd.model.tokenizer import END_OF_TEXT
+
 TEXT = "From: Shop @news.shop.example\nReply-To: @other.test\nSubject: Your order\n\nIt left on Monday.\nSee track.shop.example"
 
 
@@ -81,7 +83,7 @@ def test_words_of_ham_are_added_before_the_body_or_behind_it():
 def test_marks_are_strewn_between_words():
     """The words stay in their order."""
     found = [variations.rewrite(TEXT, random.Random(seed), ["Subject: x\n\nlent"]) for seed in range(200)]
-    marked = [text for text in found if variations.MARK in text and "lent" not in text]
+    marked = [text for text in found if END_OF_TEXT in text and "lent" not in text]
 
     assert marked
-    assert all(text.replace(variations.MARK, "").split() == TEXT.split() for text in marked)
+    assert all(text.replace(END_OF_TEXT, "").split() == TEXT.split() for text in marked)
