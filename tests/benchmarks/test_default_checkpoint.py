@@ -1,0 +1,40 @@
+"""How far fine-tuning moves what ships."""
+
+from argparse import Namespace
+
+import default_checkpoint
+import torch
+
+from spamd.model.checkpoint import DEFAULT_FOLDER
+from spamd.model.classifier import Classifier
+from spamd.model.gpt2 import GPT2
+from spamd.model.heads import LastToken
+from spamd.training.splits import Example, Split
+from spamd.verdict import Label
+
+
+def _mail(number):
+    """Write ham and spam in turn, each of few words."""
+    kinds = (("See you at lunch", Label.HAM), ("Buy pills now", Label.SPAM))
+    return [Example(f"Subject: {n}\n\n{kinds[n % 2][0]} {n}", kinds[n % 2][1], str(n), "sms_tr") for n in range(number)]
+
+
+def _moved(work, tokens):
+    """Fine-tune the shipped weights; return how the head's weights differ from before, (2, D)."""
+    work.mkdir()
+    config = default_checkpoint.CONFIG
+    classifier = Classifier(GPT2(config), LastToken(config.n_embd, 2))
+    weights = default_checkpoint._started(DEFAULT_FOLDER)
+    classifier.load_state_dict(weights)
+    options = Namespace(work=work, epochs=1, device="cpu", tokens=tokens, start=DEFAULT_FOLDER)
+    tokenizer = default_checkpoint.vocabulary([], work, DEFAULT_FOLDER)
+    default_checkpoint.tuning(Split(_mail(16), _mail(4), []), classifier, tokenizer, options)
+    return classifier.head.linear.weight.detach() - weights["head.linear.weight"]
+
+
+def test_fine_tuning_goes_half_way_back_twice_but_without_joint_training_not_at_all(tmp_path):
+    """With joint training a quarter of the way from the start is left, and all of it where fine-tuning is all there is."""
+    whole, quarter = _moved(tmp_path / "tuned", 0), _moved(tmp_path / "joint", 1)
+
+    assert whole.abs().max() > 0.0
+    torch.testing.assert_close(quarter, whole / 4.0, rtol=1e-2, atol=1e-7)
