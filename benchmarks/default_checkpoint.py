@@ -49,8 +49,12 @@ from spamd.training.trainer import Recipe, train
 SEED = 123
 VOCABULARY_SIZE = 16_384
 CONFIG = GPT2Config(vocab_size=VOCABULARY_SIZE, n_positions=512, n_embd=256, n_layer=4, n_head=4)
-MAX_TOKENS = 256
-"""Fine-tuning, judging and serving read this much of each message, head and tail."""
+TUNING_TOKENS = 256
+"""Fine-tuning reads this much of each message, head and tail."""
+MAX_TOKENS = 128
+"""The trunk reads this much where it judges and serves: beside the table of n-grams the other half adds little but time."""
+COUNTED_TOKENS = 1024
+"""The table of n-grams reads this much."""
 JOINT_BUDGETS = (96, 128, 128, 256)
 """Joint training reads one of these of each message, drawn: most of the time is spent on its beginning and end."""
 JOINT_TOKENS = 12_000_000
@@ -129,7 +133,7 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
     if options.start:
         classifier.load_state_dict(_started(options.start))
     else:
-        texts = [tokenizer.encode(example.text, MAX_TOKENS).ids for example in train_part]
+        texts = [tokenizer.encode(example.text, TUNING_TOKENS).ids for example in train_part]
         vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
         with torch.no_grad():
             classifier.trunk.wte.weight.copy_(vectors)
@@ -198,7 +202,7 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
         precision="auto",
     )
     print(f"tuning: {len(chosen):,} messages an epoch", flush=True)
-    chosen_part, judges_part = (tokenise(examples, tokenizer, MAX_TOKENS) for examples in (chosen, judges))
+    chosen_part, judges_part = (tokenise(examples, tokenizer, TUNING_TOKENS) for examples in (chosen, judges))
     before = {name: value.detach().cpu().clone() for name, value in classifier.state_dict().items()}
     train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
     weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
@@ -225,10 +229,11 @@ def join_evidence(parts: splits.Split, classifier: Classifier, tokenizer: Tokeni
     chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
-    ngrams = evidence.table(chosen, tokenizer, NGramsNote(), max_tokens=MAX_TOKENS, seed=SEED)
+    ngrams = evidence.table(chosen, tokenizer, NGramsNote(max_tokens=COUNTED_TOKENS), seed=SEED)
     print(f"n-grams of {len(chosen):,} messages are counted", flush=True)
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
-    evidence.join(classifier, ngrams, tokenise(judges, tokenizer, MAX_TOKENS), teachers.weights_of(judges))
+    classifier.max_tokens = MAX_TOKENS
+    evidence.join(classifier, ngrams, tokenise(judges, tokenizer, COUNTED_TOKENS), teachers.weights_of(judges))
     # What ships has half the digits: calibrate and judge what ships.
     classifier.half().float()
 
@@ -240,7 +245,6 @@ def judgement(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer,
         tokenizer,
         parts,
         work=options.work,
-        max_tokens=MAX_TOKENS,
         max_ham_lost=options.max_ham_lost,
         settings={
             "seed": SEED,

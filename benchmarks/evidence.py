@@ -27,21 +27,20 @@ STIFFNESS = 0.6
 """Of the linear model: the less, the stiffer (C of `LinearSVC`)."""
 
 
-def table(examples: Sequence[Example], tokenizer: Tokenizer, note: NGramsNote, *, max_tokens: int, seed: int) -> NGrams:
+def table(examples: Sequence[Example], tokenizer: Tokenizer, note: NGramsNote, *, seed: int) -> NGrams:
     """Learn what n-grams say.
 
     Args:
         examples: what is learned from; a message counts by its corpus, as for the teachers.
         tokenizer: the vocabulary.
-        note: sizes of the table.
-        max_tokens: budget of a message.
+        note: sizes of the table, and what it reads of a message.
         seed: of the model.
 
     Returns:
         The table, in the units of the model's margins.
     """
     ngrams = NGrams(note, tokenizer)
-    buckets, shares, ends = ngrams.rows(tokenizer.encode(example.text, max_tokens).ids for example in examples)
+    buckets, shares, ends = ngrams.rows(tokenizer.encode(example.text, note.max_tokens).ids for example in examples)
     matrix = sp.csr_matrix((shares, buckets, ends), shape=(len(examples), note.num_buckets))
     rarity = np.log((1 + len(examples)) / (1 + np.bincount(buckets, minlength=note.num_buckets))) + 1.0
     # Rows of length one on the mean, so that the stiffness means the same whatever the sizes are.
@@ -60,7 +59,7 @@ def join(classifier: Classifier, ngrams: NGrams, validation: Part, weights: Numb
     Args:
         classifier: with the head `last-token` and without a table; changed in place.
         ngrams: the table; changed in place.
-        validation: mail that neither has learned from.
+        validation: mail that neither has learned from, as much of it as the table reads.
         weights: of each message of it, (N,).
 
     Raises:

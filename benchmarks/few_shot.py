@@ -103,7 +103,8 @@ def scorers(
 ) -> dict[str, Scorer]:
     """Name the filters, each as a function of what it learns from."""
     card, truth = checkpoint.card, labels_of(pool)
-    parts = [tokenise(part, checkpoint.tokenizer, card.max_tokens) for part in (pool, judges)]
+    budget = checkpoint.classifier.budget()
+    parts = [tokenise(part, checkpoint.tokenizer, budget) for part in (pool, judges)]
     own = adapting.read(checkpoint.classifier, parts[0])
     theirs = adapting.read(checkpoint.classifier, parts[1])
     hidden = theirs.features[:, :-1] * (theirs.scale / own.scale)
@@ -118,7 +119,7 @@ def scorers(
 
     def last_block(shots: Sequence[int]) -> Numbers:
         classifier = copy.deepcopy(checkpoint.classifier)
-        part = tokenise([pool[place] for place in shots], checkpoint.tokenizer, card.max_tokens)
+        part = tokenise([pool[place] for place in shots], checkpoint.tokenizer, budget)
         train(classifier, part, part, Recipe("last-block", freezing.last_block, seed=SEED))
         return margins(classifier, parts[1])
 

@@ -93,7 +93,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for way in ("head-tail", "windows"):
         started = time.perf_counter()
-        margins = margins_of_all(classifier, kept, loaded.tokenizer, max_tokens=card.max_tokens, long_mail=way)
+        margins = margins_of_all(classifier, kept, loaded.tokenizer, long_mail=way)
         rate = len(kept) / (time.perf_counter() - started)
         row = figures[way] = {"messages_per_second": rate, **judge(labels, margins, is_first)}
         shown = ", ".join(

@@ -52,7 +52,7 @@ that have not seen the message, beside texts crossed from two messages, for whic
 then the label at the last token, with some of the mail as spammers rewrite theirs. The table is a linear model over the same
 mail; how much it and the head count was found on validation mail.
 
-- **Reads** version {text_version} of the text, at most {max_tokens} tokens of a message.
+- **Reads** version {text_version} of the text: the trunk at most {max_tokens} tokens of a message, the table {counted:,}.
 - **Threshold** {threshold:.4f}: {note}
 - **Trained on** {num_train:,} messages of public corpora and of `benchmarks/written_mail/`. Nothing below was trained on, in any
   stage.
@@ -88,7 +88,6 @@ def write(
     parts: Split,
     *,
     work: Path,
-    max_tokens: int,
     max_ham_lost: float,
     settings: dict[str, Any],
 ) -> Path:
@@ -103,10 +102,10 @@ def write(
     if classifier.ngrams is None:
         raise ValueError("the card tells of a table of n-grams, and this classifier has none")
     validation = capped(parts.validation, MOST_VALIDATION)
-    raw = margins(classifier, tokenise(validation, tokenizer, max_tokens))
+    raw = margins(classifier, tokenise(validation, tokenizer, classifier.budget()))
     temperature = fit_temperature(labels_of(validation), raw)
     point = _choose_threshold(validation, probabilities(raw, temperature), max_ham_lost)
-    test_margins = margins(classifier, tokenise(parts.test, tokenizer, max_tokens))
+    test_margins = margins(classifier, tokenise(parts.test, tokenizer, classifier.budget()))
     scores = probabilities(test_margins, temperature)
     rows, figures = judge(parts.test, scores, point.threshold)
     sample = count_sample(parts.test, scores, point.threshold)
@@ -121,7 +120,7 @@ def write(
         head=HeadNote(name="last-token"),
         ngrams=classifier.ngrams.note,
         text_version=TEXT_VERSION,
-        max_tokens=max_tokens,
+        max_tokens=classifier.max_tokens,
         temperature=temperature,
         threshold=point.threshold,
         threshold_interval=(0.0, point.bound),
@@ -152,7 +151,7 @@ def write(
 def _ngrams_words(note: NGramsNote) -> dict[str, object]:
     """Word the sizes of the table of n-grams."""
     characters, runs = (f"{orders[0]} to {orders[-1]}" for orders in (note.characters, note.tokens))
-    return {"num_buckets": note.num_buckets, "characters": characters, "runs": runs}
+    return {"num_buckets": note.num_buckets, "characters": characters, "runs": runs, "counted": note.max_tokens}
 
 
 def capped(examples: Iterable[Example], most: int) -> list[Example]:

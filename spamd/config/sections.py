@@ -111,8 +111,8 @@ class ModelSettings(Section):
     """The classification head; `spamd-admin plugins list` names all."""
     head_options: Table = Field(default_factory=dict)
     """Options of the head, as it documents them."""
-    max_tokens: int = Field(default=512, ge=8, le=1024)
-    """Tokens of a message that the model reads at once."""
+    max_tokens: int | None = Field(default=None, ge=8, le=1024)
+    """Tokens of a message that the model reads at once; unset, as many as the checkpoint that training starts from, or 512."""
     long_mail: Literal["head-tail", "windows"] = "head-tail"
     """What is read of longer ones: `head-tail` leaves the middle out, `windows` reads up to four times `max_tokens`."""
 

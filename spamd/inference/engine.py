@@ -23,6 +23,7 @@ from spamd.model.classifier import pad, scores
 from spamd.model.int8 import for_scoring
 from spamd.model.packed import flash, last_hidden
 from spamd.model.precision import uses_bfloat16
+from spamd.model.tokenizer import cut, tail_of
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,8 @@ class Engine:
         self.card: CheckpointCard = checkpoint.card
         self.has_lost_gpu = False
         self._tokenizer = checkpoint.tokenizer
-        self._budget = windows.budget(self.card.max_tokens, self.card.long_mail)
+        self._budget = checkpoint.classifier.budget(self.card.long_mail)
+        self._most_computed = windows.budget(self.card.max_tokens, self.card.long_mail)
         self._num_parameters = sum(parameter.numel() for parameter in checkpoint.classifier.trunk.h.parameters())
         self._precision = precision
         self._spare = spare
@@ -126,8 +128,8 @@ class Engine:
         return self.card.threshold
 
     def estimate_tokens(self, text: str) -> int:
-        """Tell roughly, and at no cost, how many tokens a text will take."""
-        return min(self._budget, len(text) // CHARACTERS_PER_TOKEN + 1)
+        """Tell roughly, and at no cost, how many tokens of a text the trunk will compute."""
+        return min(self._most_computed, len(text) // CHARACTERS_PER_TOKEN + 1)
 
     def extent(self, text: str) -> tuple[int, int]:
         """Tell how much of a text the model reads.
@@ -141,7 +143,7 @@ class Engine:
         encoded = self._tokenizer.encode(text, self._budget)
         if not encoded.is_truncated:
             return len(text), 0
-        num_head = self._budget - self._budget // 4
+        num_head = self._budget - tail_of(self._budget)
         return self._num_characters(encoded.ids[:num_head]), self._num_characters(encoded.ids[num_head:])
 
     def _num_characters(self, ids: Sequence[int]) -> int:
@@ -173,8 +175,8 @@ class Engine:
             ScoringError: the model computed something that is not a probability.
         """
         encoded = [self._tokenizer.encode(text, self._budget) for text in texts]
-        cut = [windows.split(one.ids, self.card.max_tokens) for one in encoded]
-        parts = torch.split(self.logits([window for found in cut for window in found]), [len(found) for found in cut])
+        read = [windows.split(one.ids, self.card.max_tokens, self.card.long_mail) for one in encoded]
+        parts = torch.split(self.logits([window for found in read for window in found]), [len(found) for found in read])
         probabilities = [float(scores(part.mean(0, keepdim=True), self.card.temperature)) for part in parts]
         # A broken weight makes NaN, which is below any threshold: it must not pass for ham.
         if not all(math.isfinite(probability) for probability in probabilities):
@@ -197,7 +199,7 @@ class Engine:
             Class logits, (N, C) float32 on the CPU, in the same order.
         """
         found = torch.empty(len(sequences), len(self.card.class_names))
-        lengths = [len(sequence) for sequence in sequences]
+        lengths = [min(len(sequence), self.card.max_tokens) for sequence in sequences]
         num_threads = torch.get_num_threads() if self.device.type == "cpu" and not self._is_shared(lengths) else 1
         budget = self._max_batch_tokens
         if num_threads > 1:
@@ -261,7 +263,8 @@ class Engine:
     def _forward(self, sequences: Sequence[list[int]]) -> torch.Tensor:
         """Compute one batch: class logits, (B, C) float32 on the CPU."""
         if self._is_packed:
-            hidden = last_hidden(self._classifier.trunk, sequences, flash).float()
+            read = [cut(sequence, self.card.max_tokens) for sequence in sequences]
+            hidden = last_hidden(self._classifier.trunk, read, flash).float()
             evidence = self._classifier.ngrams.of(sequences) if self._classifier.ngrams else None
             lone = torch.ones(len(hidden), dtype=torch.int64, device=hidden.device)
             return self._classifier.head_logits(hidden, lone, evidence).cpu()

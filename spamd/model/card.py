@@ -20,6 +20,9 @@ CLASS_NAMES = ("ham", "spam")
 MOST_IN_A_RUN = 8
 """Characters or tokens of an n-gram."""
 
+MOST_COUNTED = 16_384
+"""Tokens of a message that a table of n-grams reads, at the most: what a message costs stays bounded."""
+
 
 class _Part(BaseModel):
     """A part of the card; unknown keys are refused."""
@@ -73,11 +76,14 @@ class NGramsNote(_Part):
         num_buckets: numbers in the table, a power of two.
         characters: lengths of the runs of characters, rising.
         tokens: lengths of the runs of tokens, rising.
+        max_tokens: tokens of a message that are read for it, head and tail; never fewer than the trunk reads. It costs little,
+            so it may read on where the trunk would take long. With windows it reads what they hold.
     """
 
     num_buckets: int = Field(default=2**21, ge=2, le=2**26)
     characters: tuple[int, ...] = Field(default=(2, 3, 4, 5, 6), min_length=1)
     tokens: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    max_tokens: int = Field(default=0, ge=0, le=MOST_COUNTED)
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:
@@ -104,7 +110,7 @@ class CheckpointCard(_Part):
         ngrams: the table of n-grams that speaks beside it, or None where there is none.
         class_names: of the logits, in order.
         text_version: of the text that it was trained on; another text is refused.
-        max_tokens: length budget of one message, or of one window of it.
+        max_tokens: what the trunk reads of one message, or of one window of it.
         pad_to: tokens that every message is filled up to with `<|endoftext|>`, which the model then reads like text; 0 for
             none, as it should be: the reference recipe does it, and its verdicts depend on it.
         lora: the adapters, or None where there are none; loading joins them with the weights.

@@ -126,7 +126,8 @@ def load_checkpoint(
         trunk = GPT2(card.trunk)
         if card.lora:
             attach(trunk, card.lora.rank, card.lora.alpha)
-    classifier = Classifier(trunk, _make_head(folder, card, heads), NGrams(card.ngrams, tokenizer) if card.ngrams else None)
+    ngrams = NGrams(card.ngrams, tokenizer) if card.ngrams else None
+    classifier = Classifier(trunk, _make_head(folder, card, heads), ngrams, max_tokens=card.max_tokens)
     tensors = _load_weights(folder, card)
     if card.base.sha256 and any(name not in tensors for name in classifier.state_dict()):
         tensors = _load_base(folder, card, weights_dir) | tensors

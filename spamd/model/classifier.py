@@ -2,7 +2,8 @@
 
 Knows nothing of text, files and thresholds. Called by `inference` (to score) and `training` (to train).
 
-Shape letters: B sequences, T tokens of the longest, D width of the trunk, C classes (0: ham, 1: spam).
+Shape letters: B sequences, T tokens of the longest, M tokens of the longest that the trunk reads, D width of the trunk, C classes
+(0: ham, 1: spam).
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from spamd.errors import PluginError
 from spamd.interfaces import Head
 from spamd.model.gpt2 import GPT2
 from spamd.model.ngrams import NGrams
+from spamd.model.tokenizer import tail_of
+from spamd.model.windows import LongMail, budget
 
 SPAM = 1
 """Index of the spam class in the logits."""
@@ -27,12 +30,17 @@ class Classifier(nn.Module):
         trunk: gives hidden states.
         head: gives logits; a `torch.nn.Module`, built in or a plugin's.
         ngrams: adds to the logit of spam; None for nothing.
+        max_tokens: what the trunk reads of a sequence; of a longer one head and tail. None for as much as it has positions.
+
+    Attributes:
+        trunk, head, ngrams: as given.
+        max_tokens: as given, or the trunk's positions; may be set.
 
     Raises:
         PluginError: the head is no module or does not say what it reads.
     """
 
-    def __init__(self, trunk: GPT2, head: Head, ngrams: NGrams | None = None) -> None:
+    def __init__(self, trunk: GPT2, head: Head, ngrams: NGrams | None = None, *, max_tokens: int | None = None) -> None:
         super().__init__()
         if not isinstance(head, nn.Module) or getattr(head, "reads", None) not in {"last", "all"}:
             raise PluginError(
@@ -42,6 +50,11 @@ class Classifier(nn.Module):
         self.trunk = trunk
         self.head = cast("Head", head)
         self.ngrams = ngrams
+        self.max_tokens = max_tokens or trunk.config.n_positions
+
+    def budget(self, long_mail: LongMail = "head-tail") -> int:
+        """Tell how many tokens of a message are read in all, by the trunk or the table of n-grams."""
+        return budget(self.max_tokens, long_mail, self.ngrams.note.max_tokens if self.ngrams else 0)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Compute class logits.
@@ -53,7 +66,9 @@ class Classifier(nn.Module):
         Returns:
             Logits, (B, C) float32. They do not depend on the padding.
         """
-        return self.from_block(self.trunk.hidden_before(ids, 0, lengths), 0, lengths, self.evidence(ids, lengths))
+        evidence = self.evidence(ids, lengths)
+        ids, lengths = cut_rows(ids, lengths, self.max_tokens)
+        return self.from_block(self.trunk.hidden_before(ids, 0, lengths), 0, lengths, evidence)
 
     def evidence(self, ids: Tensor, lengths: Tensor) -> Tensor | None:
         """Compute what the n-grams say, (B,) float32; None where there is no table. Arguments as in `forward`."""
@@ -65,7 +80,7 @@ class Classifier(nn.Module):
         Args:
             hidden: the input of a block, (B, T, D).
             block: number of that block.
-            lengths: as in `forward`.
+            lengths: real tokens of each that the trunk read, (B,) int64.
             evidence: what `evidence` gave for the same messages.
 
         Returns:
@@ -113,6 +128,25 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor
     longest = max(lengths)
     rows = [[*sequence, *[pad_id] * (longest - len(sequence))] for sequence in sequences]
     return torch.tensor(rows, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
+
+
+def cut_rows(ids: Tensor, lengths: Tensor, max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Keep what a trunk reads of padded sequences, as `tokenizer.cut` does of one.
+
+    Args:
+        ids: (B, T) int64, padded on the right.
+        lengths: real tokens of each, (B,) int64.
+        max_tokens: what the trunk reads.
+
+    Returns:
+        Ids, (B, M) int64, and lengths, (B,) int64.
+    """
+    if ids.shape[1] <= max_tokens:
+        return ids, lengths
+    places = torch.arange(max_tokens, device=ids.device)
+    is_tail = places >= max_tokens - tail_of(max_tokens)
+    places = places + is_tail * (lengths[:, None] - max_tokens).clamp_min(0)  # (B, M)
+    return ids.gather(1, places), lengths.clamp_max(max_tokens)
 
 
 def scores(logits: Tensor, temperature: float) -> Tensor:

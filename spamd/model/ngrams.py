@@ -3,9 +3,9 @@
 A trunk that learned from some tens of thousands of messages knows little of words that it met twice; a table of n-grams knows
 those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv 1606.07792).
 N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message, however often it
-is repeated, and the more kinds a message has the less each of them says. What is read are the ids that the trunk reads, so
-nothing here looks at text that the trunk does not see. Only classifiers whose card says so have a table. Called by `classifier`,
-by `inference` for sequences without padding, and by the recipe of the default checkpoint.
+is repeated, and the more kinds a message has the less each of them says. It costs little beside a trunk, so it may read more of a
+long message. Only classifiers whose card says so have a table. Called by `classifier`, by `inference` for sequences without
+padding, and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, N different n-grams of them all.
 """

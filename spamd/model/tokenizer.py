@@ -120,15 +120,15 @@ class Tokenizer:
         """
         if max_tokens < 1:
             raise ValueError(f"a budget of {max_tokens} tokens leaves nothing to read")
-        num_tail = max_tokens // 4
+        num_tail = tail_of(max_tokens)
         num_head = max_tokens - num_tail
         if len(text) <= max_tokens * MAX_CHARACTERS_PER_TOKEN:
             ids = self._encoding.encode_ordinary(text) or [self.end_of_text]
             is_truncated = len(ids) > max_tokens
-            return self._fill(_cut(ids, ids, num_head, num_tail) if is_truncated else ids, max_tokens, is_truncated)
+            return self._fill(cut(ids, max_tokens), max_tokens, is_truncated)
         head = self._encoding.encode_ordinary(text[: num_head * MAX_CHARACTERS_PER_TOKEN])
         tail = self._encoding.encode_ordinary(text[len(text) - num_tail * MAX_CHARACTERS_PER_TOKEN :])
-        return self._fill(_cut(head, tail, num_head, num_tail), max_tokens, is_truncated=True)
+        return self._fill(head[:num_head] + tail[max(len(tail) - num_tail, 0) :], max_tokens, is_truncated=True)
 
     def _fill(self, ids: list[int], max_tokens: int, is_truncated: bool) -> Encoded:
         """Fill ids up to `pad_to`."""
@@ -139,9 +139,17 @@ class Tokenizer:
         return self._encoding.decode([number for number in ids if number != self.end_of_text])
 
 
-def _cut(head: list[int], tail: list[int], num_head: int, num_tail: int) -> list[int]:
-    """Join the first `num_head` ids of one list and the last `num_tail` of the other."""
-    return head[:num_head] + tail[max(len(tail) - num_tail, 0) :]
+def cut(ids: list[int], max_tokens: int) -> list[int]:
+    """Keep the first three quarters of a budget and the last quarter of ids that are more."""
+    if len(ids) <= max_tokens:
+        return ids
+    num_tail = tail_of(max_tokens)
+    return ids[: max_tokens - num_tail] + ids[len(ids) - num_tail :]
+
+
+def tail_of(max_tokens: int) -> int:
+    """Tell how much of a budget is for the end of longer text: a quarter."""
+    return max_tokens // 4
 
 
 def read_ranks(content: bytes, origin: str) -> dict[bytes, int]:

@@ -6,7 +6,6 @@ tail is in the last one. The first window alone holds sender and subject. A thre
 other, so the card names the way, and calibration comes after pooling. Called by `inference` and `training`.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 LongMail = Literal["head-tail", "windows"]
@@ -15,20 +14,30 @@ MAX_WINDOWS = 4
 """Bounds the time for one message; checkpoints that read windows are calibrated with it."""
 
 
-def budget(max_tokens: int, long_mail: LongMail) -> int:
-    """Tell how many tokens of a message are read in all."""
-    return max_tokens * MAX_WINDOWS if long_mail == "windows" else max_tokens
+def budget(max_tokens: int, long_mail: LongMail, num_counted: int = 0) -> int:
+    """Tell how many tokens of a message are read in all.
+
+    Args:
+        max_tokens: what the trunk reads of a message, or of a window.
+        long_mail: the way.
+        num_counted: what a table of n-grams reads of a message.
+    """
+    return max_tokens * MAX_WINDOWS if long_mail == "windows" else max(max_tokens, num_counted)
 
 
-def split(ids: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Cut token ids into windows.
+def split(ids: list[int], max_tokens: int, long_mail: LongMail) -> list[list[int]]:
+    """Divide what is read of a message into what is computed at a time.
 
     Args:
         ids: of one message, at least one.
         max_tokens: tokens of a window, at least 1.
+        long_mail: the way.
 
     Returns:
-        The windows in order, all full where there are several: the last one reaches back into the one before it.
+        Everything at once, or the windows in order, all full where there are several: the last one reaches back into the one
+        before it.
     """
+    if long_mail == "head-tail":
+        return [ids]
     starts = [*range(0, len(ids) - max_tokens, max_tokens), max(0, len(ids) - max_tokens)]
-    return [list(ids[start : start + max_tokens]) for start in starts]
+    return [ids[start : start + max_tokens] for start in starts]

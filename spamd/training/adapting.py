@@ -21,7 +21,7 @@ from torch.nn import functional
 from spamd.errors import TrainingError
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import CheckpointCard, save_checkpoint
-from spamd.model.classifier import SPAM, Classifier
+from spamd.model.classifier import SPAM, Classifier, cut_rows
 from spamd.model.heads import LastToken
 from spamd.training import gate, metrics
 from spamd.training.batches import by_length
@@ -73,14 +73,14 @@ def read(classifier: Classifier, part: Part, display: Display = SILENT) -> Read:
         TrainingError: it has another head.
     """
     head = _linear(classifier)
-    device = head.weight.device
     hidden, margins = np.empty((len(part.labels), head.in_features)), np.zeros(len(part.labels))
-    for batch in by_length(part.lengths, BATCH_TOKENS):
-        ids, lengths = (tensor.to(device) for tensor in part.pad(batch))
-        states = classifier.trunk.from_block(classifier.trunk.hidden_before(ids, 0, lengths), 0, lengths, reads="last")
-        hidden[batch] = states[:, 0].double().cpu().numpy()
+    for batch in by_length(part.lengths_within(classifier.max_tokens), BATCH_TOKENS):
+        ids, lengths = (tensor.to(head.weight.device) for tensor in part.pad(batch))
         if (evidence := classifier.evidence(ids, lengths)) is not None:
             margins[batch] = evidence.double().cpu().numpy()
+        ids, lengths = cut_rows(ids, lengths, classifier.max_tokens)
+        states = classifier.trunk.from_block(classifier.trunk.hidden_before(ids, 0, lengths), 0, lengths, reads="last")
+        hidden[batch] = states[:, 0].double().cpu().numpy()
         display.advance(len(batch))
     weight, bias = (values.detach().double().cpu().numpy() for values in (head.weight, head.bias))
     margins += hidden @ (weight[SPAM] - weight[1 - SPAM]) + (bias[SPAM] - bias[1 - SPAM])
@@ -189,7 +189,7 @@ def adapt(
             f"{start.name} has judged no mail yet, so it cannot be adapted by --dataset feedback; retrain it first."
         )
     classifier = start.classifier.to(device).eval()
-    part = tokenise(mail.parts.train, start.tokenizer, card.max_tokens)
+    part = tokenise(mail.parts.train, start.tokenizer, classifier.budget())
     _require_enough(part.labels)
     display.begin("Reading labelled mail", len(part.labels))
     found = read(classifier, part, display)

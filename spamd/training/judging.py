@@ -98,10 +98,7 @@ def ask(
     card = checkpoint.card
     display.begin(f"Held-out mail, checkpoint {card.id}", len(examples))
     classifier = for_scoring(checkpoint, device)
-    found = margins_of_all(
-        classifier, examples, checkpoint.tokenizer, max_tokens=card.max_tokens, long_mail=card.long_mail, display=display
-    )
-    return card, found
+    return card, margins_of_all(classifier, examples, checkpoint.tokenizer, long_mail=card.long_mail, display=display)
 
 
 def lineage(card: CheckpointCard) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ import torch
 
 from spamd.model.classifier import SPAM, Classifier, pad
 from spamd.model.tokenizer import Tokenizer
-from spamd.model.windows import LongMail, budget, split
+from spamd.model.windows import LongMail, split
 from spamd.training.batches import by_length
 from spamd.training.progress import SILENT, Display
 from spamd.training.splits import Example
@@ -112,6 +112,10 @@ class Part:
             return self.sequences.lengths
         return [len(sequence) for sequence in self.sequences]
 
+    def lengths_within(self, max_tokens: int) -> list[int]:
+        """Tokens of each message that a trunk with such a budget reads."""
+        return [min(length, max_tokens) for length in self.lengths]
+
     def pad(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Lay some messages side by side: ids (B, T) int64 and lengths (B,) int64."""
         return pad([self.sequences[position] for position in positions], self.pad_id)
@@ -160,7 +164,7 @@ def margins(classifier: Classifier, part: Part, display: Display = SILENT) -> np
     classifier.eval()
     device = next(classifier.parameters()).device
     found = np.empty(len(part.sequences))
-    for batch in by_length(part.lengths, BATCH_TOKENS):
+    for batch in by_length(part.lengths_within(classifier.max_tokens), BATCH_TOKENS):
         ids, lengths = part.pad(batch)
         logits = classifier(ids.to(device), lengths.to(device)).double()  # (B, C)
         found[batch] = (logits[:, SPAM] - logits[:, 1 - SPAM]).cpu().numpy()
@@ -173,7 +177,6 @@ def margins_of_all(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
     *,
-    max_tokens: int,
     long_mail: LongMail,
     display: Display = SILENT,
     folder: Path | None = None,
@@ -184,7 +187,6 @@ def margins_of_all(
         classifier: on any device; left evaluating.
         examples: the messages.
         tokenizer: vocabulary of the model.
-        max_tokens: budget of one message, or of one window of it.
         long_mail: what is read of longer messages.
         display: told of each message done, or of each window.
         folder: where ids lie that may be more than memory holds; None keeps them in memory.
@@ -192,12 +194,12 @@ def margins_of_all(
     Returns:
         Logit of spam minus logit of the other class, averaged over the windows, (N,) float64.
     """
-    whole = tokenise(examples, tokenizer, budget(max_tokens, long_mail), folder=folder)
+    whole = tokenise(examples, tokenizer, classifier.budget(long_mail), folder=folder)
     counts: list[int] = []
 
     def windows() -> Iterator[list[int]]:
         for ids in whole.sequences:
-            found = split(ids, max_tokens)
+            found = split(ids, classifier.max_tokens, long_mail)
             counts.append(len(found))
             yield from found
 

@@ -44,12 +44,16 @@ class Plan:
     long_mail: LongMail = "head-tail"
 
 
-def choose_max_tokens(wanted: int | None, usual: int, start: Start, option: str = "--max-tokens") -> int:
+USUAL_MAX_TOKENS = 512
+"""What a trunk that judged no mail yet is taught to read of a message."""
+
+
+def choose_max_tokens(wanted: int | None, usual: int | None, start: Start, option: str = "--max-tokens") -> int:
     """Choose the budget of one message.
 
     Args:
         wanted: what the operator asked for, or None.
-        usual: what the settings say; cut to what the trunk can read.
+        usual: what the settings say, cut to what the trunk can read; None for what the start has learned to read.
         start: what will be trained.
         option: how the operator asked.
 
@@ -59,7 +63,9 @@ def choose_max_tokens(wanted: int | None, usual: int, start: Start, option: str 
     most = start.classifier.trunk.config.n_positions
     if wanted is not None and wanted > most:
         raise TrainingError(f"{option} {wanted} is more than {start.name} can read; it has {most} positions.")
-    return min(usual, most) if wanted is None else wanted
+    if wanted is not None:
+        return wanted
+    return min(usual or (start.card.max_tokens if start.card else USUAL_MAX_TOKENS), most)
 
 
 def fit_to_mail(start: Start, mail: Mail, plan: Plan) -> tuple[Start, Plan]:

@@ -84,7 +84,6 @@ def compare(
             for_scoring(replace(loaded, card=card), CPU),
             examples,
             loaded.tokenizer,
-            max_tokens=card.max_tokens,
             long_mail=card.long_mail,
             display=display,
         )

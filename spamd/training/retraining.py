@@ -112,7 +112,8 @@ def retrain(
     """
     start, plan = fit_to_mail(start, mail, plan)
     classifier, seed = start.classifier.to(device), plan.recipe.seed
-    train_part, validation, test = (tokenise(part, start.tokenizer, plan.max_tokens, folder=work_dir) for part in mail.parts)
+    classifier.max_tokens = plan.max_tokens
+    train_part, validation, test = (tokenise(part, start.tokenizer, classifier.budget(), folder=work_dir) for part in mail.parts)
     plan = fit_to_part(plan, train_part)
     state_dir = work_dir / STATE if work_dir else None
     with ranks.joined(device) as world:
@@ -121,7 +122,7 @@ def retrain(
         return None
 
     display.begin("Choosing temperature and threshold", len(validation.sequences))
-    read = partial(margins_of_all, classifier, tokenizer=start.tokenizer, max_tokens=plan.max_tokens, long_mail=plan.long_mail)
+    read = partial(margins_of_all, classifier, tokenizer=start.tokenizer, long_mail=plan.long_mail)
     found = read(mail.parts.validation, display=display, folder=work_dir)
     # Judged by mail in which spam has its own share.
     temperature = calibration.fit_temperature(validation.labels, found + shift_to(validation, plan, train_part))

@@ -123,7 +123,8 @@ def _run_epoch(loop: _Loop, course: Course) -> Epoch:
     """Step once through the training mail, from where the course is, and judge by the validation mail."""
     recipe, part, number = loop.recipe, loop.inputs.parts[0], len(course.epochs)
     started = time.monotonic() - course.seconds
-    batches = shuffled(part.lengths, recipe.batch_size * recipe.accumulate, seed=recipe.seed, epoch=number)
+    lengths = part.lengths_within(loop.inputs.classifier.max_tokens)
+    batches = shuffled(lengths, recipe.batch_size * recipe.accumulate, seed=recipe.seed, epoch=number)
     loop.display.begin(f"Epoch {number + 1} of {recipe.epochs}", len(batches))
     loop.display.advance(course.step)
     loop.inputs.classifier.train()
@@ -185,7 +186,7 @@ def _validate(inputs: Inputs, recipe: Recipe, number: int) -> tuple[float, float
     inputs.classifier.eval()
     part = inputs.parts[1]
     loss_sum = num_right = 0.0
-    for batch in inputs.world.share(by_length(part.lengths, BATCH_TOKENS)):
+    for batch in inputs.world.share(by_length(part.lengths_within(inputs.classifier.max_tokens), BATCH_TOKENS)):
         logits, labels = inputs.logits(1, batch)
         loss_sum += _loss(logits, labels, recipe).item()
         num_right += float((logits.argmax(-1) == labels).sum())

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spamd.model.classifier import Classifier
+from spamd.model.classifier import Classifier, cut_rows
 from spamd.training import ranks
 from spamd.training.batches import by_length
 from spamd.training.parts import BATCH_TOKENS, Part
@@ -62,13 +62,14 @@ class TrunkCache:
         precision: Precision = "float32",
     ) -> None:
         self._trunk = classifier.trunk
+        self._max_tokens = classifier.max_tokens
         self._part = part
         self._block = block
         self._precision = precision
         self._device = next(classifier.parameters()).device
         # Behind the last block nothing mixes positions, so a head that reads the last one needs no other.
         self._is_last_only = block == self._trunk.config.n_layer and classifier.head.reads == "last"
-        lengths = [1] * len(part.sequences) if self._is_last_only else part.lengths
+        lengths = [1] * len(part.sequences) if self._is_last_only else part.lengths_within(self._max_tokens)
         # Message `i` has the rows from `ends[i]` up to `ends[i + 1]`.
         self._ends = [0, *accumulate(lengths)]
         num_numbers = self._ends[-1] * self._trunk.config.n_embd
@@ -101,7 +102,7 @@ class TrunkCache:
 
     def _run(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Run the frozen part for some messages."""
-        ids, lengths = (tensor.to(self._device) for tensor in self._part.pad(positions))
+        ids, lengths = (tensor.to(self._device) for tensor in cut_rows(*self._part.pad(positions), self._max_tokens))
         # Before block 0 stand only embeddings, which may train.
         is_learning = self._block == 0 and torch.is_grad_enabled()
         with torch.set_grad_enabled(is_learning), computing_in(self._precision, self._device):
@@ -128,7 +129,7 @@ class TrunkCache:
         """Run the frozen part for all messages: (all their positions, D)."""
         world = ranks.current()
         display.begin("Reading mail with the frozen part of the model", len(self._part.sequences))
-        for positions in world.share(by_length(self._part.lengths, BATCH_TOKENS)):
+        for positions in world.share(by_length(self._part.lengths_within(self._max_tokens), BATCH_TOKENS)):
             hidden, lengths = self._run(positions)
             for row, position in enumerate(positions):
                 kept[self._ends[position] : self._ends[position + 1]] = hidden[row, : int(lengths[row])]

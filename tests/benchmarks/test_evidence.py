@@ -12,7 +12,7 @@ from spamd.training.parts import Part, margins
 from spamd.training.splits import Example
 from spamd.verdict import Label
 
-NOTE = NGramsNote(num_buckets=2**14)
+NOTE = NGramsNote(num_buckets=2**14, max_tokens=100)
 WORDS = ["harbour", "lantern", "meadow", "pencil", "quarry", "ribbon", "saddle", "timber"]
 
 
@@ -36,7 +36,7 @@ def _part(mail, tokenizer):
 
 def test_the_table_parts_unknown_mail(byte_tokenizer):
     """What it learned from some mail holds for other mail."""
-    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, max_tokens=100, seed=1)
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, seed=1)
     part = _part(_mail(40, 2), byte_tokenizer)
     with torch.no_grad():
         said = ngrams.of(part.sequences).numpy()
@@ -50,7 +50,7 @@ def test_head_and_table_are_weighed(tiny_classifier, byte_tokenizer):
     # A third of the labels are wrong, so that nobody can be certain.
     labels = np.where(np.random.default_rng(1).random(200) < 1 / 3, 1 - part.labels, part.labels)
     part = Part(part.sequences, labels, part.pad_id)
-    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, max_tokens=100, seed=1)
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, seed=1)
     with torch.no_grad():
         tiny_classifier.head.linear.weight[1] += 0.2 * torch.randn(32, generator=torch.Generator().manual_seed(5))
         alone, said = margins(tiny_classifier, part), ngrams.of(part.sequences).numpy()
@@ -69,7 +69,7 @@ def test_head_and_table_are_weighed(tiny_classifier, byte_tokenizer):
 def test_a_table_that_is_always_wrong_is_refused(tiny_classifier, byte_tokenizer):
     """Mail whose labels are the other way round would make it count backwards."""
     mail = _part(_mail(60, 1), byte_tokenizer)
-    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, max_tokens=100, seed=1)
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, seed=1)
 
     with pytest.raises(ValueError, match="must be above 0"):
         evidence.join(tiny_classifier, ngrams, Part(mail.sequences, 1 - mail.labels, mail.pad_id), np.ones(60))

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from spamd.errors import PluginError
-from spamd.model.classifier import Classifier, pad, scores
+from spamd.model.classifier import Classifier, cut_rows, pad, scores
 from spamd.model.gpt2 import GPT2, GPT2Config
 from spamd.model.heads import LastToken
+from spamd.model.tokenizer import cut
 
 
 def test_parameter_names_say_trunk_and_head(tiny_classifier: Classifier) -> None:
@@ -84,3 +85,15 @@ def test_scores_are_calibrated_probabilities_of_spam() -> None:
 def test_scores_of_extreme_logits_stay_probabilities() -> None:
     """Huge logits give 0 and 1, never something that is not a number."""
     assert [1.0, 0.0] == scores(torch.tensor([[-1e30, 1e30], [1e30, -1e30]]), temperature=0.1).tolist()
+
+
+@pytest.mark.parametrize("max_tokens", [1, 3, 4, 8, 20, 29, 30, 40])
+def test_rows_are_cut_as_texts_are(max_tokens: int) -> None:
+    """What the trunk reads of padded rows is head and tail of each, whatever its neighbours are."""
+    sequences = [list(range(length)) for length in (30, 12, 1, max_tokens)]
+    kept = [cut(sequence, max_tokens) for sequence in sequences]
+
+    ids, lengths = cut_rows(*pad(sequences, 99), max_tokens)
+
+    assert ids.shape[1] <= max(30, max_tokens)
+    assert kept == [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]

@@ -21,7 +21,9 @@ from spamd.model.ngrams import NGrams
 from spamd.model.tokenizer import Tokenizer
 from spamd.training import adapting, freezing, parts
 from spamd.training.recipe import Recipe
+from spamd.training.splits import Example
 from spamd.training.trainer import train
+from spamd.verdict import Label
 
 NOTE = NGramsNote(num_buckets=2**16, characters=(2, 3), tokens=(1, 2))
 END = 256
@@ -207,6 +209,8 @@ def _mend_checksum(folder: Path) -> None:
         {"characters": (3, 2)},
         {"tokens": (0,)},
         {"tokens": (9,)},
+        {"max_tokens": -1},
+        {"max_tokens": 16_385},
     ],
 )
 def test_sizes_that_no_table_has_are_refused(sizes: dict[str, object]) -> None:
@@ -237,6 +241,64 @@ def test_few_labels_bend_the_sum(classifier: Classifier, byte_tokenizer: Tokeniz
     mail = part(8, byte_tokenizer)
 
     assert adapting.read(classifier, mail).margins == pytest.approx(parts.margins(classifier, mail), abs=1e-4)
+
+
+@pytest.fixture
+def far_reader(tmp_path: Path, tiny_classifier: Classifier, byte_tokenizer: Tokenizer) -> Path:
+    """A checkpoint whose trunk reads 100 tokens and whose table reads 400."""
+    note = NOTE.model_copy(update={"max_tokens": 400})
+    tiny_classifier.ngrams = NGrams(note, byte_tokenizer)
+    with torch.no_grad():
+        tiny_classifier.ngrams.weight.copy_(torch.randn(NOTE.num_buckets, generator=torch.Generator().manual_seed(1)))
+    return _save(tmp_path, tiny_classifier, byte_tokenizer, note)
+
+
+TEXTS = ["short", "a middling text " * 10, "".join(f"{number} of a long text. " for number in range(60))]
+
+
+@torch.no_grad()
+def test_the_table_reads_on_where_the_trunk_stops(far_reader: Path) -> None:
+    """Each gets head and tail of its own budget, and their sum is the answer: of forward, of judging and of the engine."""
+    heads = spamd_register_heads()
+    loaded = load_checkpoint(far_reader, heads, text_version=TEXT_VERSION)
+    classifier, tokenizer = loaded.classifier, loaded.tokenizer
+    ngrams, classifier.ngrams = classifier.ngrams, None
+    trunk_says = classifier(*pad([tokenizer.encode(text, 100).ids for text in TEXTS], END))
+    table_says = ngrams.of([tokenizer.encode(text, 400).ids for text in TEXTS])  # type: ignore[union-attr]
+    classifier.ngrams = ngrams
+    expected = trunk_says[:, SPAM] + table_says - trunk_says[:, 1 - SPAM]
+
+    examples = [Example(text, Label.HAM, "here", "long") for text in TEXTS]
+    judged = parts.margins_of_all(classifier, examples, tokenizer, long_mail="head-tail")
+    engine = Engine.load(far_reader, heads, device="cpu")
+    scored = engine.score(TEXTS)
+
+    assert judged == pytest.approx(expected.numpy(), abs=1e-4)
+    assert [one.score for one in scored] == pytest.approx(expected.double().sigmoid().tolist(), abs=1e-5)
+    assert [5, 160, 400] == [one.num_tokens for one in scored]
+    assert [False, False, True] == [one.is_truncated for one in scored]
+    assert (300, 100) == engine.extent(TEXTS[-1])
+    assert 100 == engine.estimate_tokens(TEXTS[-1])
+
+
+@pytest.mark.parametrize("policy", ["last-block", "head-only", "none"])
+def test_training_reads_both_budgets(far_reader: Path, policy: str) -> None:
+    """The frozen part is kept for what the trunk reads, and the table beside it hears the whole."""
+    loaded = load_checkpoint(far_reader, spamd_register_heads(), text_version=TEXT_VERSION)
+    labels = [Label.HAM, Label.SPAM] * 6
+    examples = [Example(f"{label} {text}", label, "here", "long") for label, text in zip(labels, TEXTS * 4, strict=True)]
+    mail = parts.tokenise(examples, loaded.tokenizer, loaded.classifier.budget())
+    expected = parts.margins(loaded.classifier, mail)
+    found = adapting.read(loaded.classifier, mail).margins
+    policies = freezing.spamd_register_freezing_policies()
+
+    training = train(loaded.classifier, mail, mail, Recipe(policy, policies[policy], epochs=1, learning_rate=1e-9, seed=1))
+
+    signs = torch.tensor(mail.labels) * 2.0 - 1.0
+    loss = torch.nn.functional.softplus(-signs * torch.from_numpy(expected)).mean()
+    assert 400 == max(mail.lengths)
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert training.epochs[0].validation_loss == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_the_last_block_is_still_the_first_to_train() -> None:

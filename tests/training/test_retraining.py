@@ -127,10 +127,19 @@ def test_it_loads_again_and_again(start, mail, tmp_path):
     assert [first.folder.name] == [ancestor["checkpoint"] for ancestor in card.training["lineage"]]
 
 
-@pytest.mark.parametrize(("wanted", "usual", "expected"), [(None, 512, 128), (None, 64, 64), (100, 512, 100)])
+@pytest.mark.parametrize(
+    ("wanted", "usual", "expected"), [(None, 512, 128), (None, 64, 64), (100, 512, 100), (None, None, 64), (100, None, 100)]
+)
 def test_the_length_budget_fits_the_trunk(start, wanted, usual, expected):
-    """The usual budget is cut to what the trunk reads; the operator's own is taken."""
+    """Without a wish what the start has learned to read is taken; settings are cut to what the trunk can read."""
+    start = replace(start, card=start.card.model_copy(update={"max_tokens": 64}))
+
     assert expected == choose_max_tokens(wanted, usual, start)
+
+
+def test_a_start_that_judged_no_mail_reads_the_usual_length(start):
+    """Weights without a card have learned no length, and get 512 tokens or what they have positions for."""
+    assert choose_max_tokens(None, None, replace(start, card=None)) == 128
 
 
 def test_a_length_budget_beyond_the_trunk_is_refused(start):
