@@ -38,3 +38,14 @@ def test_fine_tuning_goes_half_way_back_twice_but_without_joint_training_not_at_
 
     assert whole.abs().max() > 0.0
     torch.testing.assert_close(quarter, whole / 4.0, rtol=1e-2, atol=1e-7)
+
+
+def test_without_joint_training_a_start_stays_what_it_is(tmp_path):
+    """`--tokens 0` leaves nothing behind that a second run could trip over."""
+    options = Namespace(work=tmp_path, device="cpu", tokens=0, start=DEFAULT_FOLDER)
+
+    classifier = default_checkpoint.joint([], default_checkpoint.vocabulary([], tmp_path, DEFAULT_FOLDER), options)
+
+    assert [] == list(tmp_path.iterdir())
+    for name, value in default_checkpoint._started(DEFAULT_FOLDER).items():
+        assert torch.equal(value, classifier.state_dict()[name]), name
