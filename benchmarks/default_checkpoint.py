@@ -45,6 +45,7 @@ from spamd.training.parts import labels_of, tokenise
 from spamd.training.progress import Lines
 from spamd.training.splits import Example
 from spamd.training.trainer import Recipe, train
+from spamd.verdict import Label
 
 SEED = 123
 VOCABULARY_SIZE = 16_384
@@ -55,6 +56,8 @@ MAX_TOKENS = 128
 """The trunk reads this much where it judges and serves: beside the table of n-grams the other half adds little but time."""
 COUNTED_TOKENS = 1024
 """The table of n-grams reads this much."""
+STRETCH_TOKENS = 256
+"""Of a longer message the table believes a stretch of this length where it says more for spam than the whole."""
 JOINT_BUDGETS = (96, 128, 128, 256)
 """Joint training reads one of these of each message, drawn: most of the time is spent on its beginning and end."""
 JOINT_TOKENS = 12_000_000
@@ -231,9 +234,11 @@ def join_evidence(parts: splits.Split, classifier: Classifier, tokenizer: Tokeni
     chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
-    ngrams = evidence.table(chosen, tokenizer, NGramsNote(max_tokens=COUNTED_TOKENS), seed=SEED)
+    ngrams = evidence.table(chosen, tokenizer, NGramsNote(max_tokens=COUNTED_TOKENS, stretch=STRETCH_TOKENS), seed=SEED)
     print(f"n-grams of {len(chosen):,} messages are counted", flush=True)
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
+    # As it is, and once more as spammers rewrite theirs: head and table are believed for what they say of both.
+    judges += variations.rewritten(judges, [one.text for one in judges if one.label is Label.HAM], draw)
     classifier.max_tokens = MAX_TOKENS
     evidence.join(classifier, ngrams, tokenise(judges, tokenizer, COUNTED_TOKENS), teachers.weights_of(judges))
     # What ships has half the digits: calibrate and judge what ships.

@@ -44,13 +44,13 @@ CARD = """# The checkpoint that ships
 
 A GPT-2 of {parameters:,} parameters ({n_layer} blocks, width {n_embd}, {vocab_size:,} tokens, {n_positions} positions) with a
 two-class head on the last token. Beside it stands a table of {num_buckets:,} numbers: the logit of spam gets what the message's
-runs of {characters} characters and of {runs} tokens say.
+runs of {characters} characters and of {runs} tokens say, or what those of {stretch} tokens in a row say where that is more.
 
 Made from public and written mail by `benchmarks/default_checkpoint.py`, which makes this page too: token vectors from
 neighbourhoods first; then the next token and, at every token, a label that is half the truth and half what linear models think
 that have not seen the message, beside texts crossed from two messages, for which what those models think is all of the label;
 then the label at the last token, with some of the mail as spammers rewrite theirs. The table is a linear model over the same
-mail; how much it and the head count was found on validation mail.
+mail; how much it and the head count was found on validation mail, as it is and rewritten.
 
 - **Reads** version {text_version} of the text: the trunk at most {max_tokens} tokens of a message, the table {counted:,}.
 - **Threshold** {threshold:.4f}: {note}
@@ -151,7 +151,13 @@ def write(
 def _ngrams_words(note: NGramsNote) -> dict[str, object]:
     """Word the sizes of the table of n-grams."""
     characters, runs = (f"{orders[0]} to {orders[-1]}" for orders in (note.characters, note.tokens))
-    return {"num_buckets": note.num_buckets, "characters": characters, "runs": runs, "counted": note.max_tokens}
+    return {
+        "num_buckets": note.num_buckets,
+        "characters": characters,
+        "runs": runs,
+        "counted": note.max_tokens,
+        "stretch": note.stretch,
+    }
 
 
 def capped(examples: Iterable[Example], most: int) -> list[Example]:

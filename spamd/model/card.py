@@ -20,6 +20,9 @@ CLASS_NAMES = ("ham", "spam")
 MOST_IN_A_RUN = 8
 """Characters or tokens of an n-gram."""
 
+LEAST_STRETCH = 16
+"""Tokens of a stretch; shorter ones would be many and say nothing."""
+
 MOST_COUNTED = 16_384
 """Tokens of a message that a table of n-grams reads, at the most: what a message costs stays bounded."""
 
@@ -78,18 +81,22 @@ class NGramsNote(_Part):
         tokens: lengths of the runs of tokens, rising.
         max_tokens: tokens of a message that are read for it, head and tail; never fewer than the trunk reads. It costs little,
             so it may read on where the trunk would take long. With windows it reads what they hold.
+        stretch: tokens of a stretch; where one says more for spam than the whole, that counts instead. 0 for the whole alone.
     """
 
     num_buckets: int = Field(default=2**21, ge=2, le=2**26)
     characters: tuple[int, ...] = Field(default=(2, 3, 4, 5, 6), min_length=1)
     tokens: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     max_tokens: int = Field(default=0, ge=0, le=MOST_COUNTED)
+    stretch: int = Field(default=0, ge=0, le=MOST_COUNTED)
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:
         """Refuse sizes that no table has."""
         if self.num_buckets.bit_count() != 1:
             raise ValueError(f"num_buckets {self.num_buckets} is not a power of two")
+        if 0 < self.stretch < LEAST_STRETCH:
+            raise ValueError(f"stretch {self.stretch} must be 0 or at least {LEAST_STRETCH}")
         for name, orders in (("characters", self.characters), ("tokens", self.tokens)):
             if orders[0] < 1 or orders != tuple(sorted(set(orders))) or orders[-1] > MOST_IN_A_RUN:
                 raise ValueError(f"{name} {orders} must rise from 1 or more to {MOST_IN_A_RUN} at the most")

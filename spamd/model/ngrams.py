@@ -4,10 +4,12 @@ A trunk that learned from some tens of thousands of messages knows little of wor
 those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv 1606.07792).
 N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message, however often it
 is repeated, and the more kinds a message has the less each of them says. It costs little beside a trunk, so it may read more of a
-long message. Only classifiers whose card says so have a table. Called by `classifier`, by `inference` for sequences without
-padding, and by the recipe of the default checkpoint.
+long message. Good words that a spammer adds to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam
+Filters") do not reach every stretch of it: where one says more for spam than the whole, that is what counts. Only classifiers
+whose card says so have a table. Called by `classifier`, by `inference` for sequences without padding, and by the recipe of the
+default checkpoint.
 
-Shape letters: B sequences, T tokens of the longest, N different n-grams of them all.
+Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -58,6 +60,13 @@ class NGrams(nn.Module):
 
     def of(self, sequences: Iterable[Sequence[int]]) -> Tensor:
         """Do the same for sequences of any lengths: (B,) float32."""
+        cut = [stretches(sequence, self.note.stretch) for sequence in sequences]
+        said = self._sums(piece for pieces in cut for piece in pieces)  # (S,)
+        owners = torch.arange(len(cut)).repeat_interleave(torch.tensor([len(pieces) for pieces in cut], dtype=torch.int64))
+        return said.new_zeros(len(cut)).scatter_reduce(0, owners.to(said.device), said, "amax", include_self=False)
+
+    def _sums(self, sequences: Iterable[Sequence[int]]) -> Tensor:
+        """Sum up sequences as wholes: (S,) float32."""
         buckets, shares, ends = self.rows(sequences)
         owners = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
         places, parts, rows = (torch.from_numpy(values).to(self.weight.device) for values in (buckets, shares, owners))
@@ -93,6 +102,22 @@ class NGrams(nn.Module):
         characters = np.frombuffer(self._tokenizer.decode(known).lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
         bits = self.note.num_buckets.bit_length() - 1
         return _hashed(characters, self.note.characters, 1, bits), _hashed(tokens, self.note.tokens, 2, bits)
+
+
+def stretches(sequence: Sequence[int], length: int) -> list[Sequence[int]]:
+    """Cut a sequence into stretches that overlap by half.
+
+    Args:
+        sequence: token ids.
+        length: of a stretch; 0 for none.
+
+    Returns:
+        The whole, and where it is longer than one its stretches, the last one at its end.
+    """
+    left = len(sequence) - length
+    if not length or left <= 0:
+        return [sequence]
+    return [sequence, *(sequence[start : start + length] for start in (*range(0, left, length // 2), left))]
 
 
 def _hashed(values: npt.NDArray[np.uint64], orders: Sequence[int], kind: int, bits: int) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from spamd.model.card import BaseNote, CheckpointCard, HeadNote, NGramsNote
 from spamd.model.checkpoint import load_checkpoint, save_checkpoint
 from spamd.model.classifier import SPAM, Classifier, pad
 from spamd.model.heads import spamd_register_heads
-from spamd.model.ngrams import NGrams
+from spamd.model.ngrams import NGrams, stretches
 from spamd.model.tokenizer import Tokenizer
 from spamd.training import adapting, freezing, parts
 from spamd.training.recipe import Recipe
@@ -126,6 +126,35 @@ def test_ids_without_a_token_say_nothing(byte_tokenizer: Tokenizer, ngrams: NGra
     assert torch.equal(ngrams.of([[*b"a text", *strange]]), ngrams.of([list(b"a text")]))
 
 
+@pytest.mark.parametrize(
+    ("number", "cuts"), [(0, []), (20, []), (21, [(0, 20), (1, 21)]), (45, [(0, 20), (10, 30), (20, 40), (25, 45)])]
+)
+def test_stretches_overlap_by_half(number: int, cuts: list[tuple[int, int]]) -> None:
+    """The whole comes first, the last stretch ends where the message does, and what fits into one has none."""
+    ids = list(range(number))
+
+    assert [ids, *(ids[start:end] for start, end in cuts)] == stretches(ids, 20)
+    assert [ids] == stretches(ids, 0)
+
+
+@torch.no_grad()
+def test_the_stretch_that_says_most_counts(byte_tokenizer: Tokenizer) -> None:
+    """Good words around it do not hide a bad stretch, and lift no good one."""
+    note = NOTE.model_copy(update={"stretch": 32})
+    table = NGrams(note, byte_tokenizer)
+    for text, weight in ((b"buy these pills", 1.0), (b"minutes of the meeting", -1.0)):
+        table.weight[torch.from_numpy(table.rows([list(text)])[0])] = weight
+    spam, ham = b"buy these pills " * 4, b"minutes of the meeting " * 8
+
+    alone, drowned, good = table.of([list(text) for text in (spam, ham + spam + ham, ham)]).tolist()
+    table.note = NOTE
+    without = table.of([list(ham + spam + ham)]).item()
+
+    assert good < 0.0 < drowned
+    assert drowned == pytest.approx(alone, rel=0.5)
+    assert without < drowned
+
+
 @torch.no_grad()
 def test_padding_and_neighbours_change_nothing(classifier: Classifier) -> None:
     """A message gets the same logits alone and in a batch, padded with whatever."""
@@ -211,6 +240,8 @@ def _mend_checksum(folder: Path) -> None:
         {"tokens": (9,)},
         {"max_tokens": -1},
         {"max_tokens": 16_385},
+        {"stretch": -1},
+        {"stretch": 15},
     ],
 )
 def test_sizes_that_no_table_has_are_refused(sizes: dict[str, object]) -> None:
