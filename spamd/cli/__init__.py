@@ -97,8 +97,8 @@ def run(program: typer.Typer) -> None:
             raise
         kind = type(error).__name__
         abort(f"spamd itself is at fault ({kind}: {error}); run it again with SPAMD_TRACEBACK=1 and report it.", os.EX_SOFTWARE)
-    if code == INTERRUPTED:
-        # Typer makes a silent exit code of Ctrl-C.
+    if code == INTERRUPTED and "LOCAL_RANK" not in os.environ:
+        # Typer makes a silent exit code of Ctrl-C. Of several processes of a training the one that started them tells it.
         abort("interrupted; nothing was left half-written.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else os.EX_OK)
 

@@ -89,6 +89,13 @@ def test_interruption(leave, ending):
     assert (INTERRUPTED, "", "error: interrupted; nothing was left half-written.\n") == leave(ending)
 
 
+def test_interruption_of_several_processes_is_told_once(leave, monkeypatch):
+    """One of the processes of a training ends silently: the one that started them tells it."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+
+    assert (INTERRUPTED, "", "") == leave(KeyboardInterrupt())
+
+
 @pytest.mark.parametrize(("ending", "code"), [(None, 0), (0, 0), (1, 1), (typer.Exit(3), 3), (typer.Exit(), 0)])
 def test_a_command_chooses_its_exit_code(leave, ending, code):
     """What a command returns is the exit code, nothing is 0."""
