@@ -17,6 +17,9 @@ from spamd.training.parts import Part
 from spamd.training.recipe import Recipe
 from spamd.training.starts import Start
 
+USUAL_MAX_TOKENS = 512
+"""What a trunk that judged no mail yet is taught to read of a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -42,10 +45,6 @@ class Plan:
     is_weighted: bool = False
     spam_share: float | None = None
     long_mail: LongMail = "head-tail"
-
-
-USUAL_MAX_TOKENS = 512
-"""What a trunk that judged no mail yet is taught to read of a message."""
 
 
 def choose_max_tokens(wanted: int | None, usual: int | None, start: Start, option: str = "--max-tokens") -> int:

@@ -120,7 +120,8 @@ def without_causal_mask(start: Start) -> Start:
     with torch.device("meta"):
         other = GPT2(replace(trunk.config, is_causal=False))
     other.load_state_dict(trunk.state_dict(), assign=True)
-    return replace(start, classifier=Classifier(other, start.classifier.head, start.classifier.ngrams).eval())
+    old = start.classifier
+    return replace(start, classifier=Classifier(other, old.head, old.ngrams, max_tokens=old.max_tokens).eval())
 
 
 def with_adapters(start: Start, lora: LoraNote, *, seed: int) -> Start:
