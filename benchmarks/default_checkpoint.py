@@ -71,6 +71,8 @@ MOST_COUNTED = 5000
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""
 TUNING_RATE = 2e-4
+MAX_HAM_LOST = 0.004
+"""Share of validation ham that the threshold may lose; for `peers.py` the same."""
 BATCH_SIZE = 32
 VOCABULARY_SHARES = {"written_mail": 3.0, "sf_lists": 1.0, "ccert_zh_2005": 0.3, "lists_ham": 0.3, "enron_spam": 0.2}
 """How much of each corpus the vocabulary is made from; of the others half."""
@@ -87,7 +89,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, vocabulary and weights; else from nothing")
     parser.add_argument("--tokens", type=int, default=JOINT_TOKENS, help="length of joint training; 0 leaves it out")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the mail of fine-tuning")
-    parser.add_argument("--max-ham-lost", type=float, default=0.004, help="share of validation ham that the threshold may lose")
+    parser.add_argument(
+        "--max-ham-lost", type=float, default=MAX_HAM_LOST, help="share of validation ham that the threshold may lose"
+    )
     parser.add_argument("--install", action="store_true", help="make the outcome the checkpoint that ships")
     options = parser.parse_args()
     if options.threads:

@@ -48,7 +48,6 @@ from spamd.verdict import Label
 SEED = default_checkpoint.SEED
 LEFT_OUT = ("spamassassin", "csdmc2010", "sf_lists", "enron_spam")
 LAST_YEAR = 2021
-MAX_HAM_LOST = 0.005
 MOST_TEST = 3000
 """Messages of each label of a corpus that is left out that are tested on at the most."""
 SCORED_AT_ONCE = 512
@@ -194,7 +193,7 @@ def unseen_filter(name: str, parts: Split, options: argparse.Namespace) -> list[
     if folders:
         return [checkpoint_filter(folders[-1].parent)]
     settings = copy.copy(options)
-    settings.work, settings.epochs, settings.max_ham_lost, settings.start = work, 1, MAX_HAM_LOST, None
+    settings.work, settings.epochs, settings.max_ham_lost, settings.start = work, 1, default_checkpoint.MAX_HAM_LOST, None
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = default_checkpoint.vocabulary(parts.train, work, settings.start)
     classifier = default_checkpoint.joint(parts.train, tokenizer, settings)
@@ -232,7 +231,7 @@ def filters(parts: Split, spamd: Sequence[Filter] = ()) -> dict[str, Filter]:
 def own_threshold(judges: Sequence[Example], scores: Numbers) -> float:
     """Choose a threshold by the rule of the shipped checkpoint: so much ham of all, and so much written ham, may be lost."""
     labels = labels_of(judges)
-    threshold = choose_threshold(labels, scores, MAX_HAM_LOST).threshold
+    threshold = choose_threshold(labels, scores, default_checkpoint.MAX_HAM_LOST).threshold
     written = [place for place, example in enumerate(judges) if example.dataset == "written_mail"]
     if not written:
         return threshold
