@@ -33,7 +33,6 @@ from spamd.training.recipe import Course, Epoch, Precision, Recipe, Schedule, St
 
 __all__ = ["Epoch", "Precision", "Recipe", "Schedule", "Step", "Training", "schedule", "train"]
 
-MAX_GRADIENT_NORM = 1.0
 WARM_UP = 0.06
 """Share of all steps in which the learning rate rises."""
 
@@ -174,7 +173,6 @@ def _step(loop: _Loop, batch: Sequence[int], number: int, done: float) -> Step:
     rate = recipe.learning_rate * (schedule((number + done) / recipe.epochs) if recipe.schedule == "linear" else 1.0)
     for group in loop.optimizer.param_groups:
         group["lr"] = rate
-    torch.nn.utils.clip_grad_norm_(inputs.classifier.parameters(), MAX_GRADIENT_NORM)
     loop.optimizer.step()
     loop.optimizer.zero_grad(set_to_none=True)
     return Step(number + 1, value, num_right / len(batch), rate)
