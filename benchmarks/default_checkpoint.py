@@ -52,8 +52,8 @@ VOCABULARY_SIZE = 16_384
 CONFIG = GPT2Config(vocab_size=VOCABULARY_SIZE, n_positions=512, n_embd=256, n_layer=4, n_head=4)
 TUNING_TOKENS = 256
 """Fine-tuning reads this much of each message, head and tail."""
-MAX_TOKENS = 128
-"""The trunk reads this much where it judges and serves: beside the table of n-grams the other half adds little but time."""
+MAX_TOKENS = 64
+"""The trunk reads this much where it judges and serves: beside the table of n-grams more of it adds nothing but time."""
 COUNTED_TOKENS = 1024
 """The table of n-grams reads this much."""
 STRETCH_TOKENS = 256

@@ -59,7 +59,7 @@ def slices(examples: Sequence[Example], manifest: Path) -> dict[str, list[int]]:
         Name of a slice -> positions; a message may be in several, and slices of fewer than 20 messages are left out.
     """
     languages = {row["path"]: row["language"].rstrip("?") for row in _rows(manifest)}
-    written = {normalise(message_text(written_mail.build(one)).text): one.fields for _, _, one in written_mail.read_all()}
+    written = _written_fields() if any(example.dataset.startswith("written_mail") for example in examples) else {}
     found: dict[str, list[int]] = defaultdict(list)
     for position, example in enumerate(examples):
         fields = written.get(normalise(example.text), {}) if example.dataset.startswith("written_mail") else {}
@@ -74,6 +74,11 @@ def slices(examples: Sequence[Example], manifest: Path) -> dict[str, list[int]]:
         elif example.label is Label.HAM and fields:
             found["other written ham"].append(position)
     return {name: positions for name, positions in sorted(found.items()) if len(positions) >= FEWEST}
+
+
+def _written_fields() -> dict[str, dict[str, str]]:
+    """Find the fields of each written message by its text; takes a minute, since each is built and read."""
+    return {normalise(message_text(written_mail.build(one)).text): one.fields for _, _, one in written_mail.read_all()}
 
 
 def _form(origin: str) -> str | None:

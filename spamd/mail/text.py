@@ -21,8 +21,8 @@ Subject and body in its place. Paragraphs of plain text are joined to one line e
 
 Everywhere: NFKC; white space collapsed; invisible and control characters dropped; letters of other scripts that play Latin ones
 folded, in mixed words only; every URL cut to its host; addresses of the message's recipients become `[recipient]`; decoration and
-long codes shortened. At most `MAX_CHARACTERS`; the middle of longer texts is left out. No Received, List-*, X-* and no
-date, for they give the class away in every public corpus.
+long codes shortened; GPT-2's mark for the end of a text dropped. At most `MAX_CHARACTERS`; the middle of longer texts is left
+out. No Received, List-*, X-* and no date, for they give the class away in every public corpus.
 
 Whoever changes what this module or those below it produce raises `TEXT_VERSION`: checkpoints are bound to it. Called by
 `service`, `training` and `cli`. Security: hostile input; never raises, linear time.
@@ -39,7 +39,7 @@ from spamd.mail.html import Page, read_page
 from spamd.mail.message import Message, Part, parse_message, walk
 from spamd.mail.wording import drop_invisible, keep_ends, plain_wording
 
-TEXT_VERSION = 1
+TEXT_VERSION = 2
 
 MAX_CHARACTERS = 50_000
 """Length of the longest text."""

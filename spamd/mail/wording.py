@@ -27,6 +27,8 @@ _LEAST_CODE = 40
 _CODE = re.compile(rf"[A-Za-z0-9+/=_-]{{{_LEAST_CODE},}}")
 _LONG_WORD = re.compile(r"[!-~]{81,}")
 _CODE_LINES = re.compile(r"(?:(?:^|\n)[>| ]*[A-Za-z0-9+/=_-]{16}\.\.\.(?=\n|\Z)){2,}")
+_END_OF_TEXT = "<|endoftext|>"
+"""The mark behind each text that a GPT-2 was trained on: nobody writes it to a reader, and strewn in it takes up the budget."""
 _OTHER = "\u0370-\u03ff\u0400-\u052f"
 _MIXED_WORD = re.compile(
     f"(?<![A-Za-z{_OTHER}])(?:[A-Za-z]++[{_OTHER}]|[{_OTHER}]++[A-Za-z])[A-Za-z{_OTHER}]*+",
@@ -74,6 +76,8 @@ def plain_wording(text: str, max_characters: int) -> Wording:
         text = keep_ends(_shorten(text), 4 * max_characters)
     if not text.isascii():
         text = _squeeze(keep_ends(_compose(text), 4 * max_characters))
+    if _END_OF_TEXT in text:
+        text = _squeeze(text.replace(_END_OF_TEXT, " "))
     text, num_lookalikes = (text, 0) if text.isascii() else _unmask(text)
     text = _shorten(text)
     return Wording(keep_ends(text, max_characters), num_invisible, num_lookalikes)

@@ -3,11 +3,11 @@
 A trunk that learned from some tens of thousands of messages knows little of words that it met twice; a table of n-grams knows
 those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv 1606.07792).
 N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message, however often it
-is repeated, and the more kinds a message has the less each of them says. It costs little beside a trunk, so it may read more of a
-long message. Good words that a spammer adds to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam
-Filters") do not reach every stretch of it: where one says more for spam than the whole, that is what counts. Only classifiers
-whose card says so have a table. Called by `classifier`, by `inference` for sequences without padding, and by the recipe of the
-default checkpoint.
+is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell. It costs
+little beside a trunk, so it may read more of a long message. Good words that a spammer adds to drown his own (Lowd and Meek
+2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where one says more for spam than the
+whole, that is what counts. Only classifiers whose card says so have a table. Called by `classifier`, by `inference` for
+sequences without padding, and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from spamd.model.card import NGramsNote
+from spamd.model.spelling import spelled
 from spamd.model.tokenizer import Tokenizer
 
 # Odd numbers of 64 bits whose halves look drawn; checkpoints depend on them.
@@ -96,12 +97,17 @@ class NGrams(nn.Module):
 
     def _kinds(self, sequence: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Find the buckets of a sequence's characters and of its tokens, each bucket once."""
-        # A trunk may have more embeddings than its vocabulary has tokens.
-        known = [number for number in sequence if number < self._tokenizer.end_of_text]
+        written = self._tokenizer.decode(self._known(sequence))
+        text = spelled(written)
+        known = self._known(sequence if text == written else self._tokenizer.encode(text, len(text) + 1).ids)
         tokens = np.array(known, np.uint64)
-        characters = np.frombuffer(self._tokenizer.decode(known).lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
+        characters = np.frombuffer(text.lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
         bits = self.note.num_buckets.bit_length() - 1
         return _hashed(characters, self.note.characters, 1, bits), _hashed(tokens, self.note.tokens, 2, bits)
+
+    def _known(self, sequence: Sequence[int]) -> list[int]:
+        """Leave out ids that are no tokens of the vocabulary: a trunk may have more embeddings than that."""
+        return [number for number in sequence if number < self._tokenizer.end_of_text]
 
 
 def stretches(sequence: Sequence[int], length: int) -> list[Sequence[int]]:

@@ -57,7 +57,6 @@ def test_the_sender_stays(name, message):
         ("spaced letters", "a c c o u n t"),
         ("quoted reply", "wrote:"),
         ("quoted reply", "Subject: Re: Your pécule waits"),
-        ("end of text", "<|endoftext|>"),
         ("picture", "your account is frozen, confirm it now. Ваш счёт ждёт."),
         ("ham appended 1x", "Ваш счёт ждёт.\nThanks for the minutes"),
         ("ham prepended 3x", "\n\nThanks for the minutes"),
@@ -68,6 +67,14 @@ def test_attacks_do_what_they_say(name, expected, message):
     seen = {message_text(disguises.ATTACKS[name](message, HAM, random.Random(seed))).text for seed in range(9)}
 
     assert any(expected in text for text in seen)
+
+
+def test_marks_are_strewn_in(message):
+    """The mark that ends a text stands in the message; the text that the model reads lacks it."""
+    rewritten = disguises.ATTACKS["end of text"](message, HAM, random.Random(1))
+
+    assert b"<|endoftext|>" in rewritten
+    assert "endoftext" not in message_text(rewritten).text
 
 
 def test_homoglyphs_are_in_the_bytes(message):

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from spamd.errors import CheckpointError, ScoringError
 from spamd.inference.engine import Engine, budgeted
+from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import load_checkpoint
 from spamd.model.checksum import sha256_of
 from spamd.model.heads import LastToken
@@ -176,7 +177,7 @@ def test_an_empty_text_has_a_score(engine):
 
 def test_temperature_is_the_cards(tiny_checkpoint, tmp_path):
     """The logits are divided by the temperature of the card."""
-    checkpoint = load_checkpoint(tiny_checkpoint, HEADS, text_version=1)
+    checkpoint = load_checkpoint(tiny_checkpoint, HEADS, text_version=TEXT_VERSION)
     ids = torch.tensor([list(b"hello")])
     with torch.inference_mode():
         logits = checkpoint.classifier(ids, torch.tensor([5])).double()

@@ -32,6 +32,8 @@ def plain(text):
         ("(www.example.org/x) <http://example.org>", "(example.org) <example.org>"),
         ("Bob <bob@a.example> <mailto:bob@a.example>", "Bob <bob@a.example>"),
         ("1 < 2 > 1 & x_y", "1 < 2 > 1 & x_y"),
+        ("cheap<|endoftext|> pills <|endo\u200bftext|>\n<|endoftext|>\nnow", "cheap pills\nnow"),
+        ("\uff1c|endoftext|\uff1e x", "x"),
     ],
 )
 def test_wording_is_plain(text, expected):

@@ -335,3 +335,8 @@ def test_training_reads_both_budgets(far_reader: Path, policy: str) -> None:
 def test_the_last_block_is_still_the_first_to_train() -> None:
     """A table that trains forces no frozen block to be computed anew."""
     assert 2 == freezing.first_trainable_block({"ngrams.weight", "head.linear.bias"}, 2)
+
+
+def test_disguised_words_count_as_what_they_spell(ngrams: NGrams) -> None:
+    """Figures that play letters and letters set apart hide nothing, whatever tokens they make."""
+    assert _says(ngrams, b"you won today, lottery") == _says(ngrams, b"y0u w0n 70d4y, l o t t e r y")

@@ -7,6 +7,7 @@ import torch
 from teaching import HEADS, write_folder
 
 from spamd.errors import CheckpointError, TrainingError
+from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import HeadNote, load_checkpoint
 from spamd.training import freezing, retraining
 from spamd.training.account import as_json, table
@@ -121,7 +122,7 @@ def test_it_loads_again_and_again(start, mail, tmp_path):
     """The candidate is a start for the next retraining, and the lineage grows."""
     first = _retrain(start, mail, tmp_path)
     second = _retrain(start_from_checkpoint(first.folder, HEADS, HeadNote(), seed=3), mail, tmp_path)
-    card = load_checkpoint(second.folder, HEADS, text_version=1).card
+    card = load_checkpoint(second.folder, HEADS, text_version=TEXT_VERSION).card
 
     assert first.folder.name == card.base.name == card.training["started_from"]
     assert [first.folder.name] == [ancestor["checkpoint"] for ancestor in card.training["lineage"]]
