@@ -69,9 +69,9 @@ def test_the_head_learns_and_its_checkpoint_names_the_package(plugins, tiny_conf
 
     training = train(
         classifier,
-        part(60, byte_tokenizer, 1),
+        part(240, byte_tokenizer, 1),
         part(20, byte_tokenizer, 2),
-        Recipe("gradual-unfreezing", policy, epochs=3, learning_rate=3e-3, seed=7),
+        Recipe("gradual-unfreezing", policy, epochs=3, learning_rate=1e-3, seed=7),
     )
     unseen = part(50, byte_tokenizer, 3)
     card = CheckpointCard(
