@@ -99,7 +99,8 @@ class NGrams(nn.Module):
         """Find the buckets of a sequence's characters and of its tokens, each bucket once."""
         written = self._tokenizer.decode(self._known(sequence))
         text = spelled(written)
-        known = self._known(sequence if text == written else self._tokenizer.encode(text, len(text) + 1).ids)
+        # A letter is four tokens at the most, those of its bytes.
+        known = self._known(sequence if text == written else self._tokenizer.encode(text, 4 * len(text) + 1).ids)
         tokens = np.array(known, np.uint64)
         characters = np.frombuffer(text.lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
         bits = self.note.num_buckets.bit_length() - 1

@@ -340,3 +340,8 @@ def test_the_last_block_is_still_the_first_to_train() -> None:
 def test_disguised_words_count_as_what_they_spell(ngrams: NGrams) -> None:
     """Figures that play letters and letters set apart hide nothing, whatever tokens they make."""
     assert _says(ngrams, b"you won today, lottery") == _says(ngrams, b"y0u w0n 70d4y, l o t t e r y")
+
+
+def test_no_letter_is_lost_by_spelling(ngrams: NGrams) -> None:
+    """Letters of several bytes, each a token here, are all there when they have moved together."""
+    assert _says(ngrams, "шлюз открыт".encode()) == _says(ngrams, "ш л ю з открыт".encode())

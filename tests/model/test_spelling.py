@@ -32,7 +32,7 @@ def test_disguised_words_are_spelled(text: str, expected: str) -> None:
     ],
 )
 def test_other_words_stay(text: str) -> None:
-    """Figures at the end of a word or alone, other figures, short runs and other scripts are what they are."""
+    """Figures at the end of a word or alone, other figures, and runs of two letters are what they are."""
     assert text == spelled(text)
 
 
