@@ -344,4 +344,4 @@ def test_disguised_words_count_as_what_they_spell(ngrams: NGrams) -> None:
 
 def test_no_letter_is_lost_by_spelling(ngrams: NGrams) -> None:
     """Letters of several bytes, each a token here, are all there when they have moved together."""
-    assert _says(ngrams, "шлюз открыт".encode()) == _says(ngrams, "ш л ю з открыт".encode())
+    assert _says(ngrams, "шлюз 12".encode()) == _says(ngrams, "ш л ю з 12".encode())
