@@ -1,7 +1,7 @@
 """Words whose letters are set apart (`f r e e`) or played by figures (`fr33`), spelled as their reader reads them.
 
-Figures play Latin letters alone; letters set apart may be of any alphabet. Lookalikes and invisible characters are gone before, in
-`mail.wording`. Called by `ngrams`, whose table would know none of these words.
+Figures play Latin letters alone; letters set apart may be of any alphabet. Lookalikes and invisible characters are gone before,
+in `mail.wording`. Called by `ngrams`, whose table would know none of these words.
 """
 
 import re
