@@ -224,8 +224,6 @@ def _make_card(start: Start, card: CheckpointCard, mail: Mail, answer: Answer, *
             "id": "",
             "created": "",
             "base": start.base,
-            # Whole numbers were tried with other weights.
-            "arithmetic": "float",
             "text_version": TEXT_VERSION,
             "threshold_interval": (answer.figures.hm.low / 100.0, answer.figures.hm.high / 100.0),
             "threshold_note": note,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from spamd.errors import DatasetError
+from spamd.errors import CheckpointError, DatasetError
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import load_checkpoint
-from spamd.model.int8 import for_scoring
+from spamd.model.int8 import for_scoring, is_exact
 from spamd.training.calibration import probabilities
 from spamd.training.parts import margins_of_all
 from spamd.training.progress import Display
@@ -70,6 +70,11 @@ def compare(
         CheckpointError: it cannot be loaded, or this processor cannot compute in int8.
         DatasetError: the mail is too little.
     """
+    if not is_exact():
+        raise CheckpointError(
+            f"torch {torch.__version__} multiplies whole numbers wrongly or not at all on this processor, so that nothing can be "
+            "compared; make the int8 checkpoint on another one."
+        )
     if len(examples) < MIN_MESSAGES:
         raise DatasetError(
             f"{len(examples):,} messages that the checkpoint has not seen are too few to tell whether {MOST_CHANGED:.1%} of "

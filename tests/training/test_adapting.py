@@ -6,7 +6,7 @@ import torch
 from teaching import HEADS, lesson, part, write_folder
 
 from spamd.errors import TrainingError
-from spamd.model.checkpoint import HeadNote, read_card
+from spamd.model.checkpoint import HeadNote, read_card, save_variant
 from spamd.model.heads import MeanPool
 from spamd.training import adapting
 from spamd.training.datasets import folder
@@ -88,3 +88,12 @@ def test_another_head_is_refused(tiny_classifier, byte_tokenizer):
 
     with pytest.raises(TrainingError, match="not MeanPool"):
         adapting.read(tiny_classifier, part(4, byte_tokenizer))
+
+
+def test_whole_numbers_stay(tiny_checkpoint, tmp_path):
+    """What came of a checkpoint that computes in int8 does so too: its trunk is the same."""
+    card = read_card(tiny_checkpoint).model_copy(update={"arithmetic": "int8"})
+    folder = save_variant(tiny_checkpoint, tmp_path / "variants", card)
+    _, outcome = _adapt(folder, write_folder(tmp_path / "mail", 8), tmp_path)
+
+    assert "int8" == read_card(outcome.folder).arithmetic
