@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from engine_peers import Contestant, Ids, length_mix, our_classifier, our_engine, transformers_model
 
-from spamd.inference.engine import budgeted
+from spamd.inference.dividing import budgeted
 from spamd.model.classifier import pad
 from spamd.model.gpt2 import PUBLISHED, GPT2Config
 

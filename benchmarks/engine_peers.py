@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spamd.inference.engine import Engine, budgeted
+from spamd.inference.dividing import budgeted
+from spamd.inference.engine import Engine
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.card import BaseNote, CheckpointCard
 from spamd.model.checkpoint import Checkpoint

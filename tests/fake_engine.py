@@ -14,6 +14,7 @@ class FakeEngine:
     """
 
     threshold = 0.9
+    num_lanes = 1
 
     def __init__(self, checkpoint="one", *, score=0.5, gate=None):
         self.checkpoint = checkpoint

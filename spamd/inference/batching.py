@@ -1,12 +1,12 @@
 """Gathers waiting texts into batches for a blocking engine, so that the event loop never stalls.
 
-One thread scores; the loop only queues and wakes. A lone text never waits for company: it starts at once when the engine is idle,
-and what arrives meanwhile forms the next batch. A batch is kept as small as the engine has shown to be slow: on a processor that
-takes seconds for one long text, a full batch would make everyone miss the deadline.
+Threads score, as many as the engine has lanes; the loop only queues and wakes. A lone text never waits for company: it starts at
+once when a lane is idle, and what arrives meanwhile forms the next batch. A batch is kept as small as the engine has shown to be
+slow: on a processor that takes seconds for one long text, a full batch would make everyone miss the deadline.
 
 What need not be read is not: a text whose score is known is answered from the cache, and one that is waiting or being scored
 already is scored once for all who ask. What could not be read in time is refused at once, by the engine's speed so far, instead
-of being scored when nobody wants it any more; a text that finds the engine idle is always tried, so that an engine that was slow
+of being scored when nobody wants it any more; a text that finds a lane idle is always tried, so that an engine that was slow
 once is measured anew. A caller that gives up frees its place.
 
 First come, first served is fair between sessions: each has at most one message here, and waits for its verdict before it can send
@@ -19,11 +19,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import cast
 
 from spamd.errors import ScoringError, ScoringTimeout
 from spamd.inference.cache import ScoreCache
 from spamd.inference.pace import Pace
 from spamd.inference.scored import Scored, Scorer
+
+MOST_LANES = 8
+"""Batches that are scored at once at the most, whatever the engine says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,12 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is being scored: by whom, what, and since when."""
+    """What is being scored: by whom, what, and since when; and whether it has ended, one way or another."""
 
     engine: Scorer
     members: dict[bytes, _Waiting]
     started: float
+    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def num_tokens(self) -> int:
@@ -96,10 +101,10 @@ class Batcher:
         self._pace = Pace()
         # By key and in order: first come, first served, and what nobody wants any more is taken out at once.
         self._waiting: dict[bytes, _Waiting] = {}
-        self._batch: _Batch | None = None
-        self._runner: asyncio.Task[None] | None = None
+        self._batches: list[_Batch] = []
+        self._runners: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
+        self._threads = ThreadPoolExecutor(max_workers=MOST_LANES, thread_name_prefix="scoring")
 
     @property
     def engine(self) -> Scorer:
@@ -159,21 +164,24 @@ class Batcher:
         return old
 
     async def turn(self) -> None:
-        """Wait until the thread that scores has had time for something else: a sign that it lives and moves."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, bool)
+        """Wait until what is being scored now has been: a sign that the threads that score live and move."""
+        await asyncio.gather(*[batch.has_ended.wait() for batch in self._batches])
 
     async def close(self) -> None:
         """Take nothing new, score all that waits, and end the thread."""
         self._is_closed = True
-        if self._runner is not None:
-            await self._runner
-        self._thread.shutdown(wait=False)
+        await asyncio.gather(*self._runners)
+        self._threads.shutdown(wait=False)
+
+    @property
+    def _num_lanes(self) -> int:
+        """Batches that may be scored at once."""
+        return min(self._engine.num_lanes, MOST_LANES)
 
     def _under_way(self, key: bytes) -> _Waiting | None:
         """Find the same text where it waits or is being scored by the engine of now."""
-        is_current = self._batch is not None and self._batch.engine is self._engine
-        scoring = self._batch.members.get(key) if self._batch and is_current else None
-        return scoring or self._waiting.get(key)
+        current = (batch.members for batch in self._batches if batch.engine is self._engine)
+        return next((members[key] for members in current if key in members), None) or self._waiting.get(key)
 
     def _line_up(self, text: str, key: bytes, seconds: float) -> _Waiting:
         """Put a text at the end of the queue, if it can be scored in time.
@@ -182,28 +190,28 @@ class Batcher:
             asyncio.QueueFull: it cannot.
         """
         waiting = _Waiting(text, key, self._engine.estimate_tokens(text))
-        is_busy = bool(self._waiting) or self._batch is not None
+        is_busy = bool(self._waiting) or len(self._runners) >= self._num_lanes
         if len(self._waiting) >= self._max_waiting or (is_busy and self._seconds_until_done(waiting) > seconds):
             raise asyncio.QueueFull
         self._waiting[key] = waiting
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+        if len(self._runners) < self._num_lanes:
+            self._runners.add(asyncio.create_task(self._run()))
         return waiting
 
     def _seconds_until_done(self, waiting: _Waiting) -> float:
         """Tell when a text at the end of the queue will be scored, by the engine's speed so far."""
-        left = 0.0
-        if self._batch:
-            spent = time.monotonic() - self._batch.started
-            left = max(0.0, self._pace.seconds_for(self._batch.num_tokens) - spent)
-        return left + self._pace.seconds_for(_tokens(self._waiting) + waiting.num_tokens)
+        now = time.monotonic()
+        left = sum(max(0.0, self._pace.seconds_for(batch.num_tokens) - (now - batch.started)) for batch in self._batches)
+        return (left + self._pace.seconds_for(_tokens(self._waiting) + waiting.num_tokens)) / self._num_lanes
 
     async def _run(self) -> None:
-        """Score batch after batch until nothing waits."""
-        while self._waiting:
-            await self._score_batch(self._gather())
-        # No await lies between the last look at the queue and this line, so that no text can slip in unseen.
-        self._runner = None
+        """Score batch after batch until nothing waits, or the engine is another one with fewer lanes."""
+        try:
+            while self._waiting and len(self._runners) <= self._num_lanes:
+                await self._score_batch(self._gather())
+        finally:
+            # No await lies between the last look at the queue and this line, so that no text can slip in unseen.
+            self._runners.remove(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _gather(self) -> _Batch:
         """Take the first texts that fit the token budget, at least one."""
@@ -226,9 +234,9 @@ class Batcher:
         """Score one batch in the thread and wake its callers; a failure is theirs alone."""
         loop = asyncio.get_running_loop()
         members = list(batch.members.values())
-        self._batch = batch
+        self._batches.append(batch)
         try:
-            scores = await loop.run_in_executor(self._thread, batch.engine.score, [waiting.text for waiting in members])
+            scores = await loop.run_in_executor(self._threads, batch.engine.score, [waiting.text for waiting in members])
             answers = list(zip(members, scores, strict=True))
         except asyncio.CancelledError:
             raise
@@ -236,7 +244,8 @@ class Batcher:
             _fail(members, batch.engine.checkpoint, error)
             return
         finally:
-            self._batch = None
+            self._batches.remove(batch)
+            batch.has_ended.set()
         took = time.monotonic() - batch.started
         if batch.engine is self._engine:
             self._pace.note(batch.num_tokens, took)

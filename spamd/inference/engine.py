@@ -1,11 +1,12 @@
 """One checkpoint on one device: texts in, scores out.
 
-Blocking, and to be called from one thread at a time; `batching` puts it behind the event loop. It tokenises, sorts by length so
-that little is padded, and keeps each batch within a token budget. Knows nothing of SMTP, messages or labels. Built by `daemon`.
+Blocking, and to be called from as many threads at a time as it has lanes; `batching` puts it behind the event loop. It tokenises,
+sorts by length so that little is padded, and keeps each batch within a token budget. Knows nothing of SMTP. Built by `daemon`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -14,13 +15,14 @@ import torch
 
 from spamd.errors import CheckpointError, ScoringError
 from spamd.inference.devices import choose_device, set_threads, workers
+from spamd.inference.dividing import budgeted, put_together, shared_out
 from spamd.inference.scored import Scored
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
 from spamd.model import windows
 from spamd.model.checkpoint import Checkpoint, CheckpointCard, load_checkpoint
 from spamd.model.classifier import pad, scores
-from spamd.model.int8 import for_scoring
+from spamd.model.int8 import for_scoring, is_quantised
 from spamd.model.packed import flash, last_hidden
 from spamd.model.precision import uses_bfloat16
 from spamd.model.tokenizer import cut, tail_of
@@ -75,6 +77,7 @@ class Engine:
         self._precision = precision
         self._spare = spare
         self._max_batch_tokens = max_batch_tokens
+        self._first_call = threading.Lock()
         self._move_to(checkpoint, device)
 
     @classmethod
@@ -127,6 +130,11 @@ class Engine:
         """Operating point of the loaded checkpoint."""
         return self.card.threshold
 
+    @property
+    def num_lanes(self) -> int:
+        """Two calls at once on a CPU of several threads: while one gets ready or ends, the other keeps them busy."""
+        return 2 if self.device.type == "cpu" and torch.get_num_threads() > 1 else 1
+
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens of a text the trunk will compute."""
         return min(self._most_computed, len(text) // CHARACTERS_PER_TOKEN + 1)
@@ -144,11 +152,9 @@ class Engine:
         if not encoded.is_truncated:
             return len(text), 0
         num_head = self._budget - tail_of(self._budget)
-        return self._num_characters(encoded.ids[:num_head]), self._num_characters(encoded.ids[num_head:])
-
-    def _num_characters(self, ids: Sequence[int]) -> int:
-        """Count the whole characters that ids stand for; of one that the budget cuts in two no part counts."""
-        return len(self._tokenizer.decode(ids).strip("\N{REPLACEMENT CHARACTER}"))
+        # Of a character that the budget cuts in two no part counts.
+        head, tail = (self._tokenizer.decode(ids).strip("\ufffd") for ids in (encoded.ids[:num_head], encoded.ids[num_head:]))
+        return len(head), len(tail)
 
     def warm_up(self) -> None:
         """Score a text alone, and a short and a long one together: each is computed in its own way.
@@ -163,7 +169,7 @@ class Engine:
             raise CheckpointError(str(error)) from None
 
     def score(self, texts: Sequence[str]) -> list[Scored]:
-        """Score texts.
+        """Score texts; on a CPU each thread takes a share, from the text to the score, and half of them a second call at once.
 
         Args:
             texts: what the model reads, each the text of one message.
@@ -174,6 +180,27 @@ class Engine:
         Raises:
             ScoringError: the model computed something that is not a probability.
         """
+        if self.num_lanes == 1:
+            return self._score(texts)
+        is_alone = self._first_call.acquire(blocking=False)
+        try:
+            return self._score_in_shares(texts, is_alone=is_alone)
+        finally:
+            if is_alone:
+                self._first_call.release()
+
+    def _score_in_shares(self, texts: Sequence[str], *, is_alone: bool) -> list[Scored]:
+        """Divide texts among threads; a lone one that takes long gets all of them."""
+        num_threads = torch.get_num_threads()
+        num_tokens = [self.estimate_tokens(text) for text in texts]
+        if is_alone and self._is_shared(num_tokens):
+            return self._score(texts)
+        shares = shared_out(num_tokens, num_threads if is_alone else num_threads // self.num_lanes)
+        parts = [[texts[number] for number in share] for share in shares]
+        return put_together(shares, workers(num_threads).map(self._score, parts, chunksize=1))
+
+    def _score(self, texts: Sequence[str]) -> list[Scored]:
+        """Score texts, as `score` does, in this thread."""
         encoded = [self._tokenizer.encode(text, self._budget) for text in texts]
         read = [windows.split(one.ids, self.card.max_tokens, self.card.long_mail) for one in encoded]
         parts = torch.split(self.logits([window for found in read for window in found]), [len(found) for found in read])
@@ -248,8 +275,9 @@ class Engine:
         self._classifier = for_scoring(checkpoint, device)
         if device.type == "cpu":
             self._max_batch_tokens = min(self._max_batch_tokens, CPU_BATCH_TOKENS)
-        is_int8 = checkpoint.card.arithmetic == "int8" and device.type == "cpu"
-        if not is_int8 and (self._precision == "bfloat16" or (self._precision == "auto" and uses_bfloat16(device))):
+        if not is_quantised(self._classifier) and (
+            self._precision == "bfloat16" or (self._precision == "auto" and uses_bfloat16(device))
+        ):
             self._classifier.trunk.bfloat16()
         trunk = self._classifier.trunk
         is_short = trunk.wte.weight.dtype == torch.bfloat16
@@ -270,23 +298,3 @@ class Engine:
             return self._classifier.head_logits(hidden, lone, evidence).cpu()
         ids, lengths = pad(sequences, self._tokenizer.end_of_text)
         return cast("torch.Tensor", self._classifier(ids.to(self.device), lengths.to(self.device)).cpu())
-
-
-def budgeted(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Divide sequences into batches of similar length.
-
-    Args:
-        lengths: tokens of each sequence.
-        max_tokens: tokens of a batch, padding to its longest sequence included; a longer sequence goes alone.
-
-    Yields:
-        Indices into `lengths`, shortest sequences first.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] > max_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

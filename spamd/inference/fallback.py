@@ -81,6 +81,11 @@ class FallbackScorer:
         """Its operating point."""
         return self._local.threshold
 
+    @property
+    def num_lanes(self) -> int:
+        """One call at a time: it divides each among several requests."""
+        return 1
+
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens a text will take."""
         return self._local.estimate_tokens(text)

@@ -40,6 +40,11 @@ class Scorer(Protocol):
         """Operating point of the loaded checkpoint."""
         ...
 
+    @property
+    def num_lanes(self) -> int:
+        """Calls of `score` that it can make use of at once, each from a thread of its own; 1 for one after another."""
+        ...
+
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens a text will take."""
         ...

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import structlog
 
+from spamd.inference.dividing import put_together, shared_out
 from spamd.inference.engine import Engine
 from spamd.inference.scored import Scored
 
@@ -36,6 +37,11 @@ class Team:
         """Its operating point."""
         return self._engines[0].threshold
 
+    @property
+    def num_lanes(self) -> int:
+        """One call at a time: it divides each among all."""
+        return 1
+
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens a text will take."""
         return self._engines[0].estimate_tokens(text)
@@ -54,10 +60,7 @@ class Team:
         # All of them, even where one fails: no engine may be asked again while it still computes.
         wait(answers)
         self._leave_out_the_lost()
-        scored: dict[int, Scored] = {}
-        for share, answer in zip(shares, answers, strict=True):
-            scored |= zip(share, answer.result(), strict=True)
-        return [scored[number] for number in range(len(texts))]
+        return put_together(shares, [answer.result() for answer in answers])
 
     def _leave_out_the_lost(self) -> None:
         """Go on without engines that have lost their GPU: on the CPU they would keep the others waiting."""
@@ -65,23 +68,3 @@ class Team:
         if len(sound) < len(self._engines) and len(self._engines) > 1:
             log.error("scoring goes on with fewer GPUs", num_gpus=len(sound))
             self._engines = sound or self._engines[:1]
-
-
-def shared_out(num_tokens: Sequence[int], num_shares: int) -> list[list[int]]:
-    """Share texts out so that nobody has much more to read than the others.
-
-    Args:
-        num_tokens: of each text.
-        num_shares: shares wanted; fewer are made of fewer texts.
-
-    Returns:
-        Numbers of the texts of each share, none empty, and each text in one.
-    """
-    shares: list[list[int]] = [[] for _ in range(min(num_shares, len(num_tokens)))]
-    loads = [0] * len(shares)
-    for number in sorted(range(len(num_tokens)), key=num_tokens.__getitem__, reverse=True):
-        least = loads.index(min(loads))
-        shares[least].append(number)
-        # One more than it has: texts of no length count too.
-        loads[least] += num_tokens[number] + 1
-    return shares

@@ -354,3 +354,85 @@ async def test_an_idle_engine_is_always_tried():
 
     await batcher.close()
     assert [["a" * 1000], ["b" * 1000]] == engine.batches
+
+
+class TwoLanes(FakeEngine):
+    """An engine that can make use of two calls at once; each batch meets the other half-way."""
+
+    num_lanes = 2
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.meeting = threading.Barrier(2, timeout=10)
+
+    def score(self, texts):
+        """Wait for the other call."""
+        self.meeting.wait()
+        return super().score(texts)
+
+
+async def test_lanes_work_at_once():
+    """An engine of two lanes gets a second batch while it scores the first; in turn they would wait for each other for ever."""
+    engine = TwoLanes()
+    batcher = Batcher(engine)
+    asked = [_ask(batcher, "a")]
+    await asyncio.sleep(0.01)
+    asked.append(_ask(batcher, "b"))
+    await asyncio.gather(*asked)
+
+    assert [["a"], ["b"]] == sorted(engine.batches)
+
+
+async def test_no_more_batches_at_once_than_lanes():
+    """What comes while all lanes are busy waits, and is scored by whichever is free first."""
+    engine = TwoLanes(gate=threading.Event())
+    batcher = Batcher(engine, batch_seconds=PATIENT)
+    asked = []
+    for text in "abcd":
+        asked.append(_ask(batcher, text))
+        await asyncio.sleep(0.01)
+    begun = sorted(engine.batches)
+    engine.meeting.abort()
+    engine.meeting = threading.Barrier(1)
+    engine.gate.set()
+    await asyncio.gather(*asked)
+
+    assert [["a"], ["b"]] == begun
+    assert ["a", "b", "c", "d"] == sorted(text for batch in engine.batches for text in batch)
+
+
+async def test_a_swap_to_fewer_lanes():
+    """After a swap no more batches are scored at once than the new engine has lanes, and nobody is dropped."""
+    old, new = TwoLanes("old", gate=threading.Event()), FakeEngine("new", gate=threading.Event())
+    batcher = Batcher(old, max_batch_tokens=1)
+    asked = []
+    for text in "abcd":
+        asked.append(_ask(batcher, text))
+        await asyncio.sleep(0.01)
+    batcher.swap(new)
+    old.gate.set()
+    await asyncio.gather(*asked[:2])
+    await _begun(new)
+    await asyncio.sleep(0.01)
+    begun = list(new.batches)
+    new.gate.set()
+    served = await asyncio.gather(*asked)
+
+    assert [["c"]] == begun
+    assert ["old", "old", "new", "new"] == [one.scored.checkpoint for one in served]
+
+
+async def test_a_turn_ends_with_every_batch_under_way():
+    """A sign of life comes at once where nothing is scored, and else when all that was under way has ended."""
+    engine = TwoLanes(gate=threading.Event())
+    batcher = Batcher(engine)
+    await batcher.turn()
+    asked = []
+    for text in "ab":
+        asked.append(_ask(batcher, text))
+        await asyncio.sleep(0.01)
+    turn = asyncio.create_task(batcher.turn())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(turn), 0.05)
+    engine.gate.set()
+    await asyncio.gather(turn, *asked)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from structlog.testing import capture_logs
 
 from spamd.errors import CheckpointError, ScoringError
-from spamd.inference.engine import Engine, budgeted
+from spamd.inference.engine import Engine
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import load_checkpoint
 from spamd.model.checksum import sha256_of
@@ -76,6 +77,19 @@ def _failing(monkeypatch, error, fails):
 
     monkeypatch.setattr(Engine, "_forward", attempt)
     return tried
+
+
+def test_calls_at_once_score_alike(tiny_checkpoint, engine):
+    """Two calls at once, each with some of the threads, give the scores of one after the other; one thread has one lane."""
+    texts = ["a" * length for length in (50, 3, 90, 1, 20)]
+    expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
+    assert 1 == engine.num_lanes
+    several = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=3)
+    with ThreadPoolExecutor(several.num_lanes) as calls:
+        answers = list(calls.map(several.score, [texts] * 8))
+
+    assert 2 == several.num_lanes
+    assert [expected] * 8 == [[scored.score for scored in answer] for answer in answers]
 
 
 def test_a_batch_that_does_not_fit_is_halved(engine, monkeypatch):
@@ -205,18 +219,3 @@ def test_weights_that_compute_no_score_are_refused(tiny_checkpoint):
 def test_estimates_end_at_the_length_budget(engine):
     """An estimate grows with the text up to the tokens that the model reads at most."""
     assert [1, 2, 128] == [engine.estimate_tokens("a" * length) for length in (0, 3, 100_000)]
-
-
-@pytest.mark.parametrize(
-    ("lengths", "max_tokens", "batches"),
-    [
-        ([], 10, []),
-        ([3, 1, 2], 10, [[1, 2, 0]]),
-        ([3, 1, 2], 4, [[1, 2], [0]]),
-        ([30, 1], 10, [[1], [0]]),
-        ([5, 5, 5], 10, [[0, 1], [2]]),
-    ],
-)
-def test_batches_keep_the_budget_with_padding(lengths, max_tokens, batches):
-    """Batches hold texts of similar length, and the longest times their number stays within the budget."""
-    assert batches == list(budgeted(lengths, max_tokens))

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from spamd.errors import ScoringError
 from spamd.inference.engine import Engine
-from spamd.inference.team import Team, shared_out
+from spamd.inference.team import Team
 from spamd.model.heads import spamd_register_heads
 
 HEADS = spamd_register_heads()
@@ -87,20 +87,6 @@ def test_a_failure_waits_for_the_others(engines, monkeypatch):
         Team(engines).score(TEXTS)
 
     assert has_ended.is_set()
-
-
-@pytest.mark.parametrize(
-    ("num_tokens", "num_shares", "expected"),
-    [
-        ([7, 1, 1, 1, 1], 2, [[0], [1, 2, 3, 4]]),
-        ([3, 3], 4, [[0], [1]]),
-        ([], 2, []),
-        ([0, 0, 0, 0], 2, [[0, 2], [1, 3]]),
-    ],
-)
-def test_shares_are_of_like_size(num_tokens, num_shares, expected):
-    """The longest first, each to whoever has least to read."""
-    assert expected == shared_out(num_tokens, num_shares)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
