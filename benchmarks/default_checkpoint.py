@@ -57,7 +57,9 @@ MAX_TOKENS = 64
 COUNTED_TOKENS = 1024
 """The table of n-grams reads this much."""
 STRETCH_TOKENS = 256
-"""Of a longer message the table believes a stretch of this length where it says more for spam than the whole."""
+"""Of a longer message the table believes a stretch of this length too, where it says more for spam than the whole."""
+DOUBT, DOUBLING = 0.1, 0.07
+"""How much less it believes the stretch, and a longer message, before head and table are weighed (`NGramsNote`)."""
 JOINT_BUDGETS = (96, 128, 128, 256)
 """Joint training reads one of these of each message, drawn: most of the time is spent on its beginning and end."""
 JOINT_TOKENS = 12_000_000
@@ -238,7 +240,8 @@ def join_evidence(parts: splits.Split, classifier: Classifier, tokenizer: Tokeni
     chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
-    ngrams = evidence.table(chosen, tokenizer, NGramsNote(max_tokens=COUNTED_TOKENS, stretch=STRETCH_TOKENS), seed=SEED)
+    note = NGramsNote(max_tokens=COUNTED_TOKENS, stretch=STRETCH_TOKENS, doubt=DOUBT, doubling=DOUBLING)
+    ngrams = evidence.table(chosen, tokenizer, note, seed=SEED)
     print(f"n-grams of {len(chosen):,} messages are counted", flush=True)
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
     # As it is, and once more as spammers rewrite theirs: head and table are believed for what they say of both.

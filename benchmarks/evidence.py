@@ -76,5 +76,7 @@ def join(classifier: Classifier, ngrams: NGrams, validation: Part, weights: Numb
         head.linear.bias *= float(loud_head)
         head.linear.bias[SPAM] += constant
         ngrams.weight *= float(loud_table)
+    doubts = {name: float(loud_table) * getattr(ngrams.note, name) for name in ("doubt", "doubling")}
+    ngrams.note = ngrams.note.model_copy(update=doubts)
     classifier.ngrams = ngrams
     print(f"the head counts {loud_head:.3f} times, the table of n-grams {loud_table:.3f} times", flush=True)

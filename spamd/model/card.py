@@ -22,6 +22,8 @@ MOST_IN_A_RUN = 8
 
 LEAST_STRETCH = 16
 """Tokens of a stretch; shorter ones would be many and say nothing."""
+MOST_DOUBTED = 100.0
+"""Logits; more would silence the table."""
 
 MOST_COUNTED = 16_384
 """Tokens of a message that a table of n-grams reads, at the most: what a message costs stays bounded."""
@@ -81,7 +83,10 @@ class NGramsNote(_Part):
         tokens: lengths of the runs of tokens, rising.
         max_tokens: tokens of a message that are read for it, head and tail; never fewer than the trunk reads. It costs little,
             so it may read on where the trunk would take long. With windows it reads what they hold.
-        stretch: tokens of a stretch; where one says more for spam than the whole, that counts instead. 0 for the whole alone.
+        stretch: tokens of a stretch; where one says more for spam than the whole, that counts too. 0 for the whole alone.
+        doubt: what the stretch that says most is doubted by at the most, in logits; else its mean with the whole counts.
+        doubling: what a message of twice a stretch's length loses, in logits, and twice that for four times the length: of many
+            stretches one is sooner like spam by chance.
     """
 
     num_buckets: int = Field(default=2**21, ge=2, le=2**26)
@@ -89,6 +94,8 @@ class NGramsNote(_Part):
     tokens: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     max_tokens: int = Field(default=0, ge=0, le=MOST_COUNTED)
     stretch: int = Field(default=0, ge=0, le=MOST_COUNTED)
+    doubt: float = Field(default=0.0, ge=0.0, le=MOST_DOUBTED)
+    doubling: float = Field(default=0.0, ge=0.0, le=MOST_DOUBTED)
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:

@@ -6,12 +6,13 @@ N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.22
 is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell. It costs
 little beside a trunk, so it may read more of a long message. Good words that a spammer adds to drown his own (Lowd and Meek
 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where one says more for spam than the
-whole, that is what counts. Only classifiers whose card says so have a table. Called by `classifier`, by `inference` for
-sequences without padding, and by the recipe of the default checkpoint.
+whole, that counts too, and the less the more stretches there are. Only classifiers whose card says so have a table. Called by
+`classifier`, by `inference` for sequences without padding, and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -63,8 +64,13 @@ class NGrams(nn.Module):
         """Do the same for sequences of any lengths: (B,) float32."""
         cut = [stretches(sequence, self.note.stretch) for sequence in sequences]
         said = self._sums(piece for pieces in cut for piece in pieces)  # (S,)
-        owners = torch.arange(len(cut)).repeat_interleave(torch.tensor([len(pieces) for pieces in cut], dtype=torch.int64))
-        return said.new_zeros(len(cut)).scatter_reduce(0, owners.to(said.device), said, "amax", include_self=False)
+        counts = torch.tensor([len(pieces) for pieces in cut], dtype=torch.int64)
+        owners = torch.arange(len(cut)).repeat_interleave(counts).to(said.device)
+        most = said.new_zeros(len(cut)).scatter_reduce(0, owners, said, "amax", include_self=False)
+        whole = said[(counts.cumsum(0) - counts).to(said.device)]  # it comes first
+        doublings = [math.log2(max(1.0, len(pieces[0]) / self.note.stretch)) if self.note.stretch else 0.0 for pieces in cut]
+        lost = self.note.doubling * said.new_tensor(doublings)
+        return torch.maximum((whole + most) / 2.0, most - self.note.doubt) - lost
 
     def _sums(self, sequences: Iterable[Sequence[int]]) -> Tensor:
         """Sum up sequences as wholes: (S,) float32."""

@@ -12,7 +12,7 @@ from spamd.training.parts import Part, margins
 from spamd.training.splits import Example
 from spamd.verdict import Label
 
-NOTE = NGramsNote(num_buckets=2**14, max_tokens=100)
+NOTE = NGramsNote(num_buckets=2**14, max_tokens=100, stretch=20, doubt=0.1, doubling=0.05)
 WORDS = ["harbour", "lantern", "meadow", "pencil", "quarry", "ribbon", "saddle", "timber"]
 
 
@@ -45,7 +45,7 @@ def test_the_table_parts_unknown_mail(byte_tokenizer):
 
 
 def test_head_and_table_are_weighed(tiny_classifier, byte_tokenizer):
-    """Together they are calibrated, and the margin is the weighed sum of both."""
+    """Together they are calibrated, and the margin is the weighed sum of both, doubts included."""
     part = _part(_mail(200, 3), byte_tokenizer)
     # A third of the labels are wrong, so that nobody can be certain.
     labels = np.where(np.random.default_rng(1).random(200) < 1 / 3, 1 - part.labels, part.labels)

@@ -156,6 +156,20 @@ def test_the_stretch_that_says_most_counts(byte_tokenizer: Tokenizer) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("doubt", [0.0, 0.01, 100.0])
+def test_a_stretch_is_doubted_no_more_than_the_card_says(ngrams: NGrams, doubt: float) -> None:
+    """Stretch and whole have their mean, or the stretch what is left of it where that is more; length costs by its doublings."""
+    text = list(bytes(range(64, 192)))
+    pieces = [float(ngrams.of([piece])) for piece in stretches(text, 32)]
+    whole, most = pieces[0], max(pieces)
+    ngrams.note = NOTE.model_copy(update={"stretch": 32, "doubt": doubt, "doubling": 0.5})
+
+    assert whole < most - 0.02
+    assert max((whole + most) / 2, most - doubt) - 0.5 * 2 == pytest.approx(float(ngrams.of([text])), abs=1e-5)
+    assert pieces[1] == pytest.approx(float(ngrams.of([text[:32]])), abs=1e-5)
+
+
+@torch.no_grad()
 def test_padding_and_neighbours_change_nothing(classifier: Classifier) -> None:
     """A message gets the same logits alone and in a batch, padded with whatever."""
     sequences = [list(b"one message"), list(b"x"), list(b"another, and a longer one")]
@@ -242,6 +256,8 @@ def _mend_checksum(folder: Path) -> None:
         {"max_tokens": 16_385},
         {"stretch": -1},
         {"stretch": 15},
+        {"doubt": -0.1},
+        {"doubling": float("nan")},
     ],
 )
 def test_sizes_that_no_table_has_are_refused(sizes: dict[str, object]) -> None:
