@@ -29,7 +29,7 @@ def bench(
     from spamd.inference.devices import set_threads
     from spamd.inference.speed import devices, measure, recommend
     from spamd.mail.text import TEXT_VERSION
-    from spamd.model.checkpoint import Checkpoint, load_checkpoint
+    from spamd.model.checkpoint import Checkpoint, load_checkpoint, read_card
 
     heads, weights_dir = load_heads(settings), settings.state_dir / "weights"
 
@@ -46,7 +46,7 @@ def bench(
         if not as_json:
             took = f"{row.lone_milliseconds:.1f} ms"
             typer.echo(f"{row.device:10}{row.precision:>10}{row.num_tokens:8}{took:>14}{row.messages_per_second:12.1f}")
-    said = recommend(rows, settings.scoring.deadline_seconds)
+    said = recommend(rows, settings.scoring.deadline_seconds, read_card(folder).arithmetic)
     if as_json:
         figures = [dataclasses.asdict(row) for row in rows]
         typer.echo(json.dumps({"checkpoint": folder.name, "threads": threads, "figures": figures, "recommendation": said}))

@@ -103,29 +103,33 @@ def _times(work: Callable[[], object], seconds: float) -> list[float]:
     return found
 
 
-def recommend(rows: Sequence[Row], deadline_seconds: float) -> list[str]:
+def recommend(rows: Sequence[Row], deadline_seconds: float, arithmetic: str) -> list[str]:
     """Say what the figures mean for the settings.
 
     Args:
         rows: what was measured, at least one.
         deadline_seconds: time within which a message is scored or given up.
+        arithmetic: what the checkpoint's card says.
 
     Returns:
         Sentences for the administrator.
     """
     longest = [row for row in rows if row.num_tokens == max(row.num_tokens for row in rows)]
-    plain = [row for row in longest if row.precision != "int8"]
-    best = max(plain, key=lambda row: row.messages_per_second)
+    by_cpu = {row.precision: row for row in longest if row.device == "cpu"}
+    is_int8 = arithmetic == "int8" and "int8" in by_cpu
+    unused = by_cpu.get("float32" if is_int8 else "int8")
+    best = max((row for row in longest if row is not unused), key=lambda row: row.messages_per_second)
     speed = f"{best.messages_per_second:.3g} messages of {best.num_tokens} tokens a second, a lone one in"
     said = [f'Set scoring.device = "{best.device}": it scores {speed} {best.lone_milliseconds:.3g} ms.']
-    int8 = next((row for row in longest if row.precision == "int8"), None)
-    if int8 and best.device == "cpu":
-        ratio = int8.messages_per_second / best.messages_per_second
-        said.append(
-            f"int8 is {ratio:.2f} times as fast; `spamd-admin model quantise` makes such a checkpoint if verdicts stay the same."
-            if ratio >= WORTH_IT
-            else f"int8 is not worth it here: {ratio:.2f} times as fast."
-        )
+    if unused and best.device == "cpu":
+        ratio = by_cpu["int8"].messages_per_second / by_cpu["float32"].messages_per_second
+        if is_int8:
+            said.append(f"It computes in int8, {ratio:.2f} times as fast as in float32.")
+        elif ratio >= WORTH_IT:
+            quantise = "`spamd-admin model quantise` makes such a checkpoint if verdicts stay the same"
+            said.append(f"int8 is {ratio:.2f} times as fast; {quantise}.")
+        else:
+            said.append(f"int8 is not worth it here: {ratio:.2f} times as fast.")
     if best.lone_milliseconds > 1000 * MUCH_OF_DEADLINE * deadline_seconds:
         said.append(
             f"A lone message takes much of scoring.deadline_seconds ({deadline_seconds:g}): take a smaller checkpoint, a GPU, or "

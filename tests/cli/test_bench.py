@@ -54,8 +54,28 @@ def test_a_checkpoint_can_be_named(bench):
 )
 def test_recommendations_follow_the_figures(rows, expected):
     """The fastest device is recommended by the longest messages, int8 where it pays, and other means where all is too slow."""
-    said = recommend(rows, 20.0)
+    said = recommend(rows, 20.0, "float")
 
     assert f'scoring.device = "{expected[0]}"' in said[0]
     assert len(expected) == len(said)
     assert all(sentence.startswith(start) for sentence, start in zip(said[1:], expected[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (
+            [Row("cpu", "float32", 64, 10.0, 50.0), Row("cpu", "int8", 64, 5.0, 90.0)],
+            ["it scores 90 messages of 64 tokens a second", "It computes in int8, 1.80 times as fast as in float32."],
+        ),
+        ([Row("cpu", "float32", 64, 10.0, 50.0)], ["it scores 50 messages of 64 tokens a second"]),
+        ([Row("cuda:0", "float32", 64, 1.0, 900.0), Row("cpu", "float32", 64, 10.0, 50.0)], ['"cuda:0"']),
+    ],
+    ids=["int8", "no int8 here", "gpu"],
+)
+def test_what_computes_in_int8_is_told_so(rows, expected):
+    """Of a checkpoint that computes in int8 that is what it does; where the processor cannot, its float weights serve."""
+    said = recommend(rows, 20.0, "int8")
+
+    assert len(expected) == len(said)
+    assert all(part in sentence for sentence, part in zip(said, expected, strict=True))
