@@ -25,7 +25,7 @@ from spamd.model.classifier import pad, scores
 from spamd.model.int8 import for_scoring, is_quantised
 from spamd.model.packed import flash, last_hidden
 from spamd.model.precision import uses_bfloat16
-from spamd.model.tokenizer import cut, tail_of
+from spamd.model.tokenizer import cut
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +40,10 @@ once took 30 % more time for the checkpoint that ships, and 4,096 took 34 % more
 
 SHARED_OPERATIONS = 10e9
 """A lone sequence of more floating-point operations than these, an eighth of a second of one thread's time, is shared by all. For
-less it does not pay: where other programs want the CPU too, threads that wait for each other after every layer took ten times as
-long for a short message."""
+less it does not pay: where others want the CPU too, threads that wait for each other took ten times as long for a short one."""
+
+LEAST_OPERATIONS = 2e9
+"""A share of fewer is not made: larger batches take fewer steps, for each of which threads wait for each other's Python."""
 
 
 class Engine:
@@ -140,21 +142,8 @@ class Engine:
         return min(self._most_computed, len(text) // CHARACTERS_PER_TOKEN + 1)
 
     def extent(self, text: str) -> tuple[int, int]:
-        """Tell how much of a text the model reads.
-
-        Args:
-            text: what it is given to read.
-
-        Returns:
-            Characters from the beginning and characters at the end; all and 0 where the text fits the budget.
-        """
-        encoded = self._tokenizer.encode(text, self._budget)
-        if not encoded.is_truncated:
-            return len(text), 0
-        num_head = self._budget - tail_of(self._budget)
-        # Of a character that the budget cuts in two no part counts.
-        head, tail = (self._tokenizer.decode(ids).strip("\ufffd") for ids in (encoded.ids[:num_head], encoded.ids[num_head:]))
-        return len(head), len(tail)
+        """Tell how many characters from the beginning of a text, and how many at its end, the model reads."""
+        return self._tokenizer.extent(text, self._budget)
 
     def warm_up(self) -> None:
         """Score a text alone, and a short and a long one together: each is computed in its own way.
@@ -195,7 +184,8 @@ class Engine:
         num_tokens = [self.estimate_tokens(text) for text in texts]
         if is_alone and self._is_shared(num_tokens):
             return self._score(texts)
-        shares = shared_out(num_tokens, num_threads if is_alone else num_threads // self.num_lanes)
+        most = num_threads if is_alone else num_threads // self.num_lanes
+        shares = shared_out(num_tokens, max(1, min(most, int(self._operations(num_tokens) / LEAST_OPERATIONS))))
         parts = [[texts[number] for number in share] for share in shares]
         return put_together(shares, workers(num_threads).map(self._score, parts, chunksize=1))
 
@@ -285,7 +275,11 @@ class Engine:
 
     def _is_shared(self, lengths: Sequence[int]) -> bool:
         """Whether all threads work on one sequence, because it is alone and takes long."""
-        return len(lengths) == 1 and 2 * self._num_parameters * lengths[0] > SHARED_OPERATIONS
+        return len(lengths) == 1 and self._operations(lengths) > SHARED_OPERATIONS
+
+    def _operations(self, lengths: Sequence[int]) -> float:
+        """Count, roughly, the floating-point operations of sequences."""
+        return 2.0 * self._num_parameters * sum(lengths)
 
     @torch.inference_mode()
     def _forward(self, sequences: Sequence[list[int]]) -> torch.Tensor:

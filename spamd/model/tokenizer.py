@@ -138,6 +138,24 @@ class Tokenizer:
         """Turn ids back into text, for people to read; `end_of_text` gives nothing, broken UTF-8 replacement characters."""
         return self._encoding.decode([number for number in ids if number != self.end_of_text])
 
+    def extent(self, text: str, max_tokens: int) -> tuple[int, int]:
+        """Tell how much of a text a budget keeps.
+
+        Args:
+            text: as for `encode`.
+            max_tokens: likewise.
+
+        Returns:
+            Characters from the beginning and characters at the end; all and 0 where the text fits the budget.
+        """
+        encoded = self.encode(text, max_tokens)
+        if not encoded.is_truncated:
+            return len(text), 0
+        num_head = max_tokens - tail_of(max_tokens)
+        # Of a character that the budget cuts in two no part counts.
+        head, tail = (self.decode(ids).strip("\ufffd") for ids in (encoded.ids[:num_head], encoded.ids[num_head:]))
+        return len(head), len(tail)
+
 
 def cut(ids: list[int], max_tokens: int) -> list[int]:
     """Keep the first three quarters of a budget and the last quarter of ids that are more."""

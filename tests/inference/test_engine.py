@@ -58,6 +58,7 @@ def test_small_batches_score_alike(tiny_checkpoint, engine):
 def test_threads_of_their_own_score_alike(tiny_checkpoint, engine, num_texts, is_shared, monkeypatch):
     """Batches that are computed at once, or a text that threads share, give the scores that one thread gives, in order."""
     monkeypatch.setattr("spamd.inference.engine.SHARED_OPERATIONS", 0 if is_shared else 1e12)
+    monkeypatch.setattr("spamd.inference.engine.LEAST_OPERATIONS", 1.0)
     texts = ["a" * length for length in (50, 3, 90, 1, 20)][:num_texts]
     expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
     shared = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=2)
@@ -79,11 +80,25 @@ def _failing(monkeypatch, error, fails):
     return tried
 
 
-def test_calls_at_once_score_alike(tiny_checkpoint, engine):
+def test_small_shares_are_not_made(tiny_checkpoint, monkeypatch):
+    """Texts are divided among threads as long as each gets so much to do that it is worth it."""
+    engine = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=3)
+    worth = engine._operations([engine.estimate_tokens("a" * 60)])
+    monkeypatch.setattr("spamd.inference.engine.LEAST_OPERATIONS", 2 * worth)
+    plain, shares = Engine._score, []
+    monkeypatch.setattr(Engine, "_score", lambda self, texts: shares.append(len(texts)) or plain(self, texts))
+    for number in (1, 3, 4, 12):
+        engine.score(["a" * 60] * number)
+
+    assert [1, 3, 2, 2, 4, 4, 4] == shares
+
+
+def test_calls_at_once_score_alike(tiny_checkpoint, engine, monkeypatch):
     """Two calls at once, each with some of the threads, give the scores of one after the other; one thread has one lane."""
     texts = ["a" * length for length in (50, 3, 90, 1, 20)]
     expected = [pytest.approx(scored.score, abs=1e-6) for scored in engine.score(texts)]
     assert 1 == engine.num_lanes
+    monkeypatch.setattr("spamd.inference.engine.LEAST_OPERATIONS", 1.0)
     several = Engine.load(tiny_checkpoint, HEADS, device="cpu", threads=3)
     with ThreadPoolExecutor(several.num_lanes) as calls:
         answers = list(calls.map(several.score, [texts] * 8))
