@@ -15,6 +15,7 @@ nothing of torch: any `Scorer` will do. Called by `service.filter`; built by `da
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -218,11 +219,14 @@ class Batcher:
         budget = self._max_batch_tokens
         if speed := self._pace.tokens_per_second:
             budget = min(budget, int(speed * self._batch_seconds))
+        # Lanes share what there is: one that took all would leave the others what trickles in, in batches of one or two.
+        num_at_hand = len(self._waiting) + sum(len(batch.members) for batch in self._batches)
+        most = math.ceil(num_at_hand / self._num_lanes)
         members: dict[bytes, _Waiting] = {}
         num_tokens = 0
         for key, waiting in self._waiting.items():
             num_tokens += waiting.num_tokens
-            if members and num_tokens > budget:
+            if members and (num_tokens > budget or len(members) == most):
                 break
             members[key] = waiting
         for key in members:

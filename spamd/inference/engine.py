@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import structlog
 import torch
@@ -284,11 +284,12 @@ class Engine:
     @torch.inference_mode()
     def _forward(self, sequences: Sequence[list[int]]) -> torch.Tensor:
         """Compute one batch: class logits, (B, C) float32 on the CPU."""
+        classifier = self._classifier
+        evidence = classifier.ngrams.of(sequences) if classifier.ngrams else None
+        read = [cut(sequence, self.card.max_tokens) for sequence in sequences]
         if self._is_packed:
-            read = [cut(sequence, self.card.max_tokens) for sequence in sequences]
-            hidden = last_hidden(self._classifier.trunk, read, flash).float()
-            evidence = self._classifier.ngrams.of(sequences) if self._classifier.ngrams else None
+            hidden = last_hidden(classifier.trunk, read, flash).float()
             lone = torch.ones(len(hidden), dtype=torch.int64, device=hidden.device)
-            return self._classifier.head_logits(hidden, lone, evidence).cpu()
-        ids, lengths = pad(sequences, self._tokenizer.end_of_text)
-        return cast("torch.Tensor", self._classifier(ids.to(self.device), lengths.to(self.device)).cpu())
+            return classifier.head_logits(hidden, lone, evidence).cpu()
+        ids, lengths = (part.to(self.device) for part in pad(read, self._tokenizer.end_of_text))
+        return classifier.from_block(classifier.trunk.hidden_before(ids, 0, lengths), 0, lengths, evidence).cpu()

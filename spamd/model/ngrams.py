@@ -12,8 +12,9 @@ whole, that counts too, and the less the more stretches there are. Only classifi
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,13 @@ from spamd.model.tokenizer import Tokenizer
 # Odd numbers of 64 bits whose halves look drawn; checkpoints depend on them.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
-_HALF = np.uint64(32)
+_HALF, _LOW = np.uint64(32), np.uint64(2**32 - 1)
+
+_Integers = npt.NDArray[np.int64]
+_NONE: _Integers = np.zeros(0, np.int64)
+
+AT_ONCE = 64
+"""Sequences whose n-grams are found at once: enough that numpy does the work, and not more than caches hold."""
 
 
 class NGrams(nn.Module):
@@ -91,26 +98,40 @@ class NGrams(nn.Module):
             Buckets, (N,), 0 to num_buckets - 1; the share of each in its sequence, (N,): characters and tokens have half of the
             squares each; and where sequences end, (B + 1,), beginning with 0.
         """
-        buckets: list[npt.NDArray[np.int64]] = []
-        shares: list[npt.NDArray[np.float32]] = []
-        ends = [0]
-        for sequence in sequences:
-            kinds = self._kinds(sequence)
-            buckets += kinds
-            shares += [np.full(len(kind), (len(kinds) * len(kind)) ** -0.5, np.float32) for kind in kinds if len(kind)]
-            ends.append(ends[-1] + sum(map(len, kinds)))
-        return np.concatenate([*buckets, []]).astype(np.int64), np.concatenate([*shares, []]).astype(np.float32), np.array(ends)
+        left = iter(sequences)
+        parts = [self._rows(found) for found in iter(lambda: list(itertools.islice(left, AT_ONCE)), [])]
+        buckets, shares, counts = zip(*parts, strict=True) if parts else ([_NONE], [_NONE], [_NONE])
+        ends = np.append(0, np.concatenate(counts).cumsum())
+        return np.concatenate(buckets).astype(np.int64), np.concatenate(shares).astype(np.float32), ends.astype(np.int64)
 
-    def _kinds(self, sequence: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Find the buckets of a sequence's characters and of its tokens, each bucket once."""
-        written = self._tokenizer.decode(self._known(sequence))
+    def _rows(self, sequences: Sequence[Sequence[int]]) -> tuple[_Integers, npt.NDArray[np.float64], _Integers]:
+        """Find the buckets of some sequences, each bucket once, their shares, and how many each sequence has.
+
+        All at once: threads that score at the same time wait for each other at every step that is taken in Python.
+        """
+        texts, tokens = zip(*map(self._read, sequences), strict=True)
+        characters = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+        words = np.array([number for found in tokens for number in found], np.uint64)
+        bits = self.note.num_buckets.bit_length() - 1
+        by_characters = _hashed(characters.astype(np.uint64), list(map(len, texts)), self.note.characters, 1, bits)
+        by_tokens = _hashed(words, list(map(len, tokens)), self.note.tokens, 2, bits)
+        keys = np.concatenate([_NONE.astype(np.uint64), *by_characters, *by_tokens])
+        # For many numbers ten times as fast as `numpy.unique`.
+        keys.sort()
+        keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
+        owners = (keys >> _HALF).astype(np.int64)  # two a sequence: characters and tokens
+        counts = np.bincount(owners, minlength=2 * len(sequences))
+        shares = (2.0 * np.maximum(counts, 1)) ** -0.5
+        return (keys & _LOW).astype(np.int64), shares[owners], counts.reshape(-1, 2).sum(1)
+
+    def _read(self, sequence: Sequence[int]) -> tuple[str, list[int]]:
+        """Say which characters and which tokens count of a sequence."""
+        known = self._known(sequence)
+        written = self._tokenizer.decode(known)
         text = spelled(written)
         # A letter is four tokens at the most, those of its bytes.
-        known = self._known(sequence if text == written else self._tokenizer.encode(text, 4 * len(text) + 1).ids)
-        tokens = np.array(known, np.uint64)
-        characters = np.frombuffer(text.lower().encode("utf-32-le"), np.uint32).astype(np.uint64)
-        bits = self.note.num_buckets.bit_length() - 1
-        return _hashed(characters, self.note.characters, 1, bits), _hashed(tokens, self.note.tokens, 2, bits)
+        tokens = known if text == written else self._known(self._tokenizer.encode(text, 4 * len(text) + 1).ids)
+        return text.lower(), tokens
 
     def _known(self, sequence: Sequence[int]) -> list[int]:
         """Leave out ids that are no tokens of the vocabulary: a trunk may have more embeddings than that."""
@@ -133,26 +154,28 @@ def stretches(sequence: Sequence[int], length: int) -> list[Sequence[int]]:
     return [sequence, *(sequence[start : start + length] for start in (*range(0, left, length // 2), left))]
 
 
-def _hashed(values: npt.NDArray[np.uint64], orders: Sequence[int], kind: int, bits: int) -> npt.NDArray[np.int64]:
-    """Hash all runs of so many values into numbers of so many bits; those that occur, sorted.
+def _hashed(
+    values: npt.NDArray[np.uint64], lengths: Sequence[int], orders: Sequence[int], kind: int, bits: int
+) -> Iterator[npt.NDArray[np.uint64]]:
+    """Hash all runs of so many values into numbers of so many bits.
 
     Args:
-        values: (n,).
+        values: of some sequences end to end, (n,).
+        lengths: of each sequence; no run goes beyond one.
         orders: lengths of the runs, rising.
-        kind: runs of the same numbers, but of another kind, hash otherwise.
+        kind: 1 or 2; runs of the same numbers, but of another kind, hash otherwise.
         bits: 1 to 32.
+
+    Yields:
+        For each order the numbers, in the upper half twice the number of the sequence, and one more for the second kind.
     """
-    single = values + np.uint64(kind)
-    sums, found = single, [np.zeros(0, np.uint64)]
+    owners = np.repeat(np.arange(len(lengths), dtype=np.uint64) * np.uint64(2) + np.uint64(kind - 1), lengths)
+    sums = single = values + np.uint64(kind)
     for order in range(1, min(orders[-1], len(values)) + 1):
         if order > 1:
             sums = sums[:-1] * _STEP + single[order - 1 :]
         if order in orders:
-            mixed = (sums + np.uint64(order << 8 | kind)) * _MIX
+            is_whole = owners[: len(sums)] == owners[order - 1 :]
+            mixed = (sums[is_whole] + np.uint64(order << 8 | kind)) * _MIX
             mixed = (mixed ^ (mixed >> _HALF)) * _MIX
-            found.append(mixed >> np.uint64(64 - bits))
-    # For some thousand numbers ten times as fast as `numpy.unique`.
-    ordered = np.sort(np.concatenate(found).astype(np.uint32))
-    is_new = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
-    buckets: npt.NDArray[np.int64] = ordered[is_new].astype(np.int64)
-    return buckets
+            yield owners[: len(sums)][is_whole] << _HALF | mixed >> np.uint64(64 - bits)

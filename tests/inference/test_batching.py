@@ -436,3 +436,12 @@ async def test_a_turn_ends_with_every_batch_under_way():
         await asyncio.wait_for(asyncio.shield(turn), 0.05)
     engine.gate.set()
     await asyncio.gather(turn, *asked)
+
+
+async def test_lanes_share_what_waits():
+    """No lane takes all that waits and leaves the other one what trickles in."""
+    engine = TwoLanes()
+    batcher = Batcher(engine, batch_seconds=PATIENT)
+    await asyncio.gather(*[_ask(batcher, text) for text in "abcde"])
+
+    assert [["a", "b", "c"], ["d", "e"]] == sorted(engine.batches)
