@@ -84,8 +84,8 @@ def for_scoring(checkpoint: Checkpoint, device: torch.device) -> Classifier:
         device: where it will compute; on anything but a CPU it stays float.
 
     Returns:
-        The classifier, evaluating. It stays float, too, where torch cannot multiply whole numbers on this processor, which is
-        slower and nearer to what was trained.
+        The classifier, evaluating. It stays float, too, where torch cannot multiply whole numbers on this processor, or not fast;
+        its scores are those that were trained, then.
     """
     classifier = checkpoint.classifier.to(device).eval()
     if checkpoint.card.arithmetic == "int8" and device.type == "cpu" and is_exact():
@@ -109,7 +109,9 @@ def is_quantised(classifier: Classifier) -> bool:
 
 @functools.cache
 def is_exact() -> bool:
-    """Try whether products of whole numbers come out as they should, even the largest."""
+    """Tell whether products of whole numbers come out as they should, even the largest, and fast on such a processor."""
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return False
     linear = nn.Linear(64, 8)
     signs = torch.ones(8, 64)
     signs[1::2, ::2] = -1.0

@@ -7,7 +7,7 @@ is repeated, and the more kinds a message has the less each of them says. Disgui
 little beside a trunk, so it may read more of a long message. Good words that a spammer adds to drown his own (Lowd and Meek
 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where one says more for spam than the
 whole, that counts too, and the less the more stretches there are. Only classifiers whose card says so have a table. Called by
-`classifier`, by `inference` for sequences without padding, and by the recipe of the default checkpoint.
+`classifier`, by `inference` and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """

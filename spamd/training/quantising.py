@@ -72,8 +72,8 @@ def compare(
     """
     if not is_exact():
         raise CheckpointError(
-            f"torch {torch.__version__} multiplies whole numbers wrongly or not at all on this processor, so that nothing can be "
-            "compared; make the int8 checkpoint on another one."
+            f"torch {torch.__version__} multiplies whole numbers slowly, wrongly or not at all on this processor, so that "
+            "nothing can be compared; make the int8 checkpoint on another one."
         )
     if len(examples) < MIN_MESSAGES:
         raise DatasetError(

@@ -97,3 +97,10 @@ def test_operators_that_are_not_there_are_no_error(monkeypatch, error):
     monkeypatch.setattr(int8, "Int8Linear", fail)
 
     assert not is_exact.__wrapped__()
+
+
+def test_other_processors_stay_float(monkeypatch):
+    """Where there are no vector instructions of x86, torch has the operators and takes its time over them."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
+
+    assert not is_exact.__wrapped__()
