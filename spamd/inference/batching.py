@@ -203,7 +203,8 @@ class Batcher:
         """Tell when a text at the end of the queue will be scored, by the engine's speed so far."""
         now = time.monotonic()
         left = sum(max(0.0, self._pace.seconds_for(batch.num_tokens) - (now - batch.started)) for batch in self._batches)
-        return (left + self._pace.seconds_for(_tokens(self._waiting) + waiting.num_tokens)) / self._num_lanes
+        before = left + self._pace.seconds_for(_tokens(self._waiting))
+        return before / self._num_lanes + self._pace.seconds_for(waiting.num_tokens)
 
     async def _run(self) -> None:
         """Score batch after batch until nothing waits, or the engine is another one with fewer lanes."""

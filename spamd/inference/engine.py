@@ -79,6 +79,7 @@ class Engine:
         self._precision = precision
         self._spare = spare
         self._max_batch_tokens = max_batch_tokens
+        self._num_threads = torch.get_num_threads()
         self._first_call = threading.Lock()
         self._move_to(checkpoint, device)
 
@@ -135,7 +136,7 @@ class Engine:
     @property
     def num_lanes(self) -> int:
         """Two calls at once on a CPU of several threads: while one gets ready or ends, the other keeps them busy."""
-        return 2 if self.device.type == "cpu" and torch.get_num_threads() > 1 else 1
+        return 2 if self.device.type == "cpu" and self._num_threads > 1 else 1
 
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens of a text the trunk will compute."""
@@ -180,14 +181,13 @@ class Engine:
 
     def _score_in_shares(self, texts: Sequence[str], *, is_alone: bool) -> list[Scored]:
         """Divide texts among threads; a lone one that takes long gets all of them."""
-        num_threads = torch.get_num_threads()
         num_tokens = [self.estimate_tokens(text) for text in texts]
         if is_alone and self._is_shared(num_tokens):
             return self._score(texts)
-        most = num_threads if is_alone else num_threads // self.num_lanes
+        most = self._num_threads if is_alone else self._num_threads // self.num_lanes
         shares = shared_out(num_tokens, max(1, min(most, int(self._operations(num_tokens) / LEAST_OPERATIONS))))
         parts = [[texts[number] for number in share] for share in shares]
-        return put_together(shares, workers(num_threads).map(self._score, parts, chunksize=1))
+        return put_together(shares, workers(self._num_threads).map(self._score, parts, chunksize=1))
 
     def _score(self, texts: Sequence[str]) -> list[Scored]:
         """Score texts, as `score` does, in this thread."""
