@@ -75,7 +75,8 @@ def _read_message(block: str, where: str) -> WrittenMessage:
             message.fields[key] = value
         else:
             raise ValueError(f"{where}: unknown field {key!r}")
-    missing = [key for key in REQUIRED if not message.fields.get(key)]
+    # People do send mail without a subject.
+    missing = [key for key in REQUIRED if not message.fields.get(key) and (key != "subject" or key not in message.fields)]
     if missing or not body.strip() or message.fields["label"] not in ("ham", "spam"):
         raise ValueError(f"{where}: lacks {', '.join(missing) or 'a body or a label of ham or spam'}")
     return message
