@@ -7,7 +7,7 @@ restart, and a log line says so. SIGTERM and SIGINT drain: sessions that are sen
 second signal ends at once. Knows nothing of protocols or models; it joins the parts. Called by `cli.spamd`.
 
 Security: listens where the settings say and opens no other connection, save to a fleet where `scoring.scorer` is remote; loads
-only safetensors and JSON; writes nothing to disk.
+only safetensors and JSON; writes nothing to disk, but for a socket in the temporary folder, by which scoring processes start.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,11 @@ from spamd.config import Settings, load_settings
 from spamd.doors import Doors, open_doors
 from spamd.errors import SpamdError
 from spamd.fleet.client import open_fleet
-from spamd.hooks.manager import Kind, load_plugins
 from spamd.inference.batching import Batcher
-from spamd.inference.devices import devices_of
-from spamd.inference.engine import Engine
+from spamd.inference.crew import Crew
 from spamd.inference.fallback import FallbackScorer, Fleet
-from spamd.inference.scored import Scorer
-from spamd.inference.team import Team
-from spamd.interfaces import HeadFactory
+from spamd.inference.scored import LoadedScorer, Scorer
+from spamd.loading import EngineLoader
 from spamd.service.addresses import refuse_loop
 from spamd.service.filter import MessageFilter
 from spamd.service.logs import configure_logging, describe, set_level
@@ -47,7 +44,6 @@ from spamd.service.systemd import notify, notify_reloading, watchdog_seconds
 log = structlog.get_logger(__name__)
 
 RELOADABLE = frozenset({"scoring.threshold", "log.level"})
-HEADS: tuple[Kind, ...] = ("head",)
 CLOSE_SECONDS = 1.0
 SIGNS_OF_LIFE = 3
 """As many are given in the time after which systemd would miss one."""
@@ -71,54 +67,18 @@ def run_daemon(settings_file: Path | None = None) -> None:
     # Whoever promotes a checkpoint while another one loads must not kill the daemon, and is served as soon as it runs.
     signal.signal(signal.SIGHUP, lambda *_: reload_wanted.set())
     fleet = open_fleet(settings.scoring)
-    heads = load_heads(settings)
     registry = Registry(settings.state_dir)
-    scorer = load_scorer(settings, heads, registry.current())
-    daemon = Daemon(settings, settings_file, registry, heads, scorer, fleet=fleet)
-    # What is loaded now stays: no collection of garbage need walk through it, with all sessions waiting meanwhile.
-    gc.collect()
-    gc.freeze()
-    uvloop.run(daemon.serve(reload_wanted))
+    crew = Crew(EngineLoader(settings))
+    try:
+        scorer = crew.load(registry.current())
+        daemon = Daemon(settings, settings_file, registry, crew.load, scorer, fleet=fleet)
+        # What is loaded now stays: no collection of garbage need walk through it, with all sessions waiting meanwhile.
+        gc.collect()
+        gc.freeze()
+        uvloop.run(daemon.serve(reload_wanted))
+    finally:
+        crew.close()
     _leave()
-
-
-def load_heads(settings: Settings) -> Mapping[str, HeadFactory]:
-    """Load the plugins and return the heads that they and spamd itself offer, by name.
-
-    Raises:
-        PluginError: a plugin cannot be used.
-    """
-    plugins = load_plugins(drop_in_folder=settings.plugins_dir, disabled=settings.disabled_plugins, kinds=HEADS)
-    return plugins.heads
-
-
-def load_scorer(settings: Settings, heads: Mapping[str, HeadFactory], folder: Path) -> Scorer:
-    """Load a checkpoint as `load_engine` does, onto each GPU where the settings want all of them.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
-        ConfigError: a device cannot be used.
-    """
-    engines = [load_engine(settings, heads, folder, device) for device in devices_of(settings.scoring.device)]
-    return Team(engines) if len(engines) > 1 else engines[0]
-
-
-def load_engine(settings: Settings, heads: Mapping[str, HeadFactory], folder: Path, device: str = "") -> Engine:
-    """Load a checkpoint as the settings say, on another device where one is named, and score with it once.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
-        ConfigError: the device cannot be used.
-    """
-    return Engine.load(
-        folder,
-        heads,
-        device=device or settings.scoring.device,
-        threads=settings.scoring.threads,
-        max_batch_tokens=settings.scoring.max_batch_tokens,
-        precision=settings.scoring.precision,
-        weights_dir=settings.state_dir / "weights",
-    )
 
 
 class Daemon:
@@ -128,7 +88,7 @@ class Daemon:
         settings: as they were at the start.
         settings_file: where they came from, to be read again at a reload.
         registry: says which checkpoint is promoted.
-        heads: the heads on offer.
+        load: loads a checkpoint, as the promoted one at a reload.
         scorer: the loaded checkpoint, which has scored already.
         fleet: asked before it, where there is one.
     """
@@ -138,8 +98,8 @@ class Daemon:
         settings: Settings,
         settings_file: Path | None,
         registry: Registry,
-        heads: Mapping[str, HeadFactory],
-        scorer: Scorer,
+        load: Callable[[Path], LoadedScorer],
+        scorer: LoadedScorer,
         *,
         fleet: Fleet | None = None,
     ) -> None:
@@ -147,10 +107,11 @@ class Daemon:
         self._settings = settings
         self._settings_file = settings_file
         self._registry = registry
-        self._heads = heads
+        self._load = load
+        self._scorer = scorer
         self._batcher = Batcher(
             self._with_fleet(scorer),
-            max_batch_tokens=settings.scoring.max_batch_tokens * len(devices_of(settings.scoring.device)),
+            max_batch_tokens=settings.scoring.max_batch_tokens,
             max_waiting=settings.scoring.max_waiting_messages,
             cache_size=settings.scoring.cache_size,
         )
@@ -199,11 +160,11 @@ class Daemon:
         except Exception as error:  # noqa: BLE001  a daemon that filters mail must survive a bad checkpoint
             log.error("reload refused", **describe(error), **self._model())  # noqa: TRY400  no traceback in a line
         else:
-            old = self._batcher.swap(self._with_fleet(scorer))
+            old = await self._serve_by(scorer)
             self._filter.threshold = settings.scoring.threshold
             set_level(settings.log.level)
             waiting = [key for key in changed_keys(self._settings, settings) if key not in RELOADABLE]
-            log.info("reloaded", replaced=old.checkpoint, restart_needed_for=waiting, **self._model(), **self._repeats())
+            log.info("reloaded", replaced=old, restart_needed_for=waiting, **self._model(), **self._repeats())
         finally:
             self._announce()
 
@@ -211,9 +172,18 @@ class Daemon:
         """Put the fleet, where there is one, before what scores here."""
         return FallbackScorer(scorer, self._fleet) if self._fleet else scorer
 
-    def _load_promoted(self) -> Scorer:
+    def _load_promoted(self) -> LoadedScorer:
         """Load the checkpoint that is promoted now; in a thread of its own."""
-        return load_scorer(self._settings, self._heads, self._registry.current())
+        return self._load(self._registry.current())
+
+    async def _serve_by(self, scorer: LoadedScorer) -> str:
+        """Let another checkpoint score from now on, and let the old one go; returns the old one's id."""
+        old, self._scorer = self._scorer, scorer
+        self._batcher.swap(self._with_fleet(scorer))
+        # What is being scored ends with the old one.
+        await self._batcher.turn()
+        await asyncio.get_running_loop().run_in_executor(self._loader, old.close)
+        return old.checkpoint
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:
         """Reload whenever asked, one reload at a time; several wishes during one reload are one more reload."""

@@ -163,6 +163,10 @@ class DaemonProcess:
         """Connect a client."""
         return connected(self.address)
 
+    def scoring(self) -> list[int]:
+        """Return the ids of the processes that score: the children of the one that they are forked from, which is ours."""
+        return [child for parent in _children(self.process.pid) for child in _children(parent)]
+
     def reload(self) -> None:
         """Send SIGHUP."""
         self.process.send_signal(signal.SIGHUP)
@@ -198,3 +202,9 @@ class DaemonProcess:
         own = {name: value for name, value in os.environ.items() if not name.startswith("SPAMD_")}
         watch = {"WATCHDOG_USEC": f"{self._watchdog_seconds * 1e6:.0f}"} if self._watchdog_seconds else {}
         return own | watch | {"NOTIFY_SOCKET": str(self.folder / "notify"), "OMP_NUM_THREADS": "1"}
+
+
+def _children(parent: int) -> list[int]:
+    """Return the ids of a process's children, of whichever of its threads."""
+    lists = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(child) for one in lists for child in one.read_text(encoding="ascii").split()]

@@ -11,10 +11,12 @@ class FakeEngine:
     Attributes:
         batches: the texts of each call.
         started: set when a call begins.
+        is_closed: whether its checkpoint was let go.
     """
 
     threshold = 0.9
     num_lanes = 1
+    is_closed = False
 
     def __init__(self, checkpoint="one", *, score=0.5, gate=None):
         self.checkpoint = checkpoint
@@ -36,3 +38,21 @@ class FakeEngine:
         if "fail" in texts:
             raise RuntimeError("told to")
         return [Scored(self._score, self.threshold, self.checkpoint, len(text), is_truncated=False) for text in texts]
+
+    def close(self):
+        """Let the checkpoint go."""
+        self.is_closed = True
+
+
+class FakeCrew:
+    """Loads nothing."""
+
+    def __init__(self, _loader):
+        pass
+
+    def load(self, _folder):
+        """Give an engine, whatever is asked for."""
+        return FakeEngine()
+
+    def close(self):
+        """End nothing."""

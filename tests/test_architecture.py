@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     "inference": {"errors", "verdict", "interfaces", "mail", "model"},
     "training": {"errors", "verdict", "interfaces", "hooks", "mail", "model"},
     "fleet": {"errors", "config", "inference"},
+    "loading": {"config", "hooks", "inference", "interfaces", "model", "service"},
     "service": {"errors", "verdict", "mail", "inference"},
     "smtp": {"errors", "verdict", "config", "mail", "service"},
     "spamc": {"errors", "verdict", "config", "mail", "service"},

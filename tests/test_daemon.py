@@ -6,8 +6,10 @@ import itertools
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,16 +17,13 @@ import structlog
 from certificates import Authority
 from checkpoints import copy_checkpoint, damage
 from daemon_process import PATIENCE_SECONDS, DaemonProcess, connected
-from fake_engine import FakeEngine
+from fake_engine import FakeCrew, FakeEngine
 from next_hop import NextHop
 
 from spamd import daemon, doors
 from spamd.cli import spamd as program
 from spamd.config import load_settings
 from spamd.errors import CheckpointError
-from spamd.inference.engine import Engine
-from spamd.inference.team import Team
-from spamd.model.heads import spamd_register_heads
 from spamd.service.registry import Registry
 
 OTHER = "2026-01-02-abcdef"
@@ -139,6 +138,53 @@ async def test_sigterm_drains(tmp_path, tiny_checkpoint):
 
 
 @pytest.mark.slow
+async def test_a_killed_process_that_scores_costs_no_message(tmp_path, tiny_checkpoint):
+    """Kill -9 of what scores, between messages and amid them: every message is passed on, with a score."""
+    folder = tmp_path / "daemon"
+    async with NextHop() as next_hop, DaemonProcess(folder, tiny_checkpoint, next_hop.address) as running:
+        replies = []
+        async with running.client() as client:
+            for number in range(12):
+                sending = asyncio.create_task(client.send_message(MESSAGE + b"%d\r\n" % number))
+                await asyncio.sleep(0.003 * (number % 4))
+                for pid in running.scoring():
+                    os.kill(pid, signal.SIGKILL)
+                replies.append(await sending)
+        restarts = running.lines("the process that scores has ended and is started anew")
+
+    assert {"250"} == {reply[:3] for reply in replies}
+    assert 12 == len(next_hop.messages) == len({message.content.rsplit(b"\r\n", 2)[1] for message in next_hop.messages})
+    assert {tiny_checkpoint.name} == {_checkpoint_of(message) for message in next_hop.messages}
+    assert restarts
+
+
+@pytest.mark.slow
+def test_nothing_outlives_the_daemon(tmp_path, tiny_checkpoint):
+    """Kill -9 of the daemon ends the processes that score for it as well."""
+
+    async def kill():
+        async with NextHop() as next_hop, DaemonProcess(tmp_path / "daemon", tiny_checkpoint, next_hop.address) as running:
+            scoring = running.scoring()
+            running.process.kill()
+            await running.process.wait()
+        return scoring
+
+    scoring = asyncio.run(kill())
+
+    assert scoring
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(Path(f"/proc/{pid}").exists() for pid in scoring):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_no_torch_where_the_mail_is():
+    """The daemon's own process loads neither torch nor what needs it."""
+    code = "import spamd.daemon, sys; sys.exit(int('torch' in sys.modules))"
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+@pytest.mark.slow
 async def test_a_full_disk_stops_no_mail(tmp_path, tiny_checkpoint):
     """Where the log's disk is full, the daemon starts, filters, reloads and ends in peace; only the lines are lost."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -191,7 +237,7 @@ def settings_file(tmp_path):
 
 @pytest.fixture
 def start(settings_file, monkeypatch):
-    """A function that serves in this process with a fake engine; it returns daemon, task and address."""
+    """A function that serves in this process with a fake engine, and what it loads at a reload: daemon, task and address."""
     proxies = []
     started = asyncio.Event()
     start_proxy = doors.start_proxy
@@ -203,10 +249,10 @@ def start(settings_file, monkeypatch):
 
     monkeypatch.setattr(doors, "start_proxy", remembered)
 
-    async def start_it(engine, next_hop):
+    async def start_it(engine, next_hop, load=None):
         monkeypatch.setenv("SPAMD_SMTP__NEXT_HOP", next_hop.address)
         settings = load_settings(settings_file)
-        running = daemon.Daemon(settings, settings_file, Registry(settings.state_dir), {}, engine)
+        running = daemon.Daemon(settings, settings_file, Registry(settings.state_dir), load, engine)
         serving = asyncio.create_task(running.serve(asyncio.Event()))
         await asyncio.wait_for(started.wait(), PATIENCE_SECONDS)
         return running, serving, proxies[0].addresses[0]
@@ -269,14 +315,13 @@ async def test_signs_of_life_stop_with_the_scoring_thread(start, monkeypatch):
     assert (0, "WATCHDOG=1") == (num_while_hung, again)
 
 
-async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp_path, monkeypatch):
+async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp_path):
     """SIGHUP shows clients the certificate that the file holds now; one that cannot be used refuses the reload as a whole."""
     authority = Authority(tmp_path)
     certificate, key = authority.files("mx.test")
     tls = f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
     settings_file.write_text(settings_file.read_text() + f'{tls}listen_tls = "127.0.0.1:0"\n')
     engines = [FakeEngine("second"), FakeEngine("third")]
-    monkeypatch.setattr(daemon, "load_engine", lambda *_: engines.pop(0))
 
     async def shown(host, port):
         _, writer = await asyncio.open_connection(host, port, ssl=authority.client(), server_hostname="mx.test")
@@ -287,7 +332,7 @@ async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp
         return serial
 
     async with NextHop() as next_hop:
-        running, serving, _ = await start(FakeEngine("first"), next_hop)
+        running, serving, _ = await start(FakeEngine("first"), next_hop, lambda _: engines.pop(0))
         host, _, port = running._doors.addresses["listen"][1].rpartition(":")
         serials = [await shown(host, port)]
         authority.files("mx.test")
@@ -303,11 +348,11 @@ async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp
     assert "second" == checkpoint
 
 
-async def test_reload_applies_threshold_and_level_only(start, settings_file, monkeypatch, capsys):
+async def test_reload_applies_threshold_and_level_only(start, settings_file, capsys):
     """A reload takes up threshold and log level, and names the other settings that changed and wait for a restart."""
-    monkeypatch.setattr(daemon, "load_engine", lambda *_: FakeEngine("new", score=0.5))
+    old, new = FakeEngine("old", score=0.5), FakeEngine("new", score=0.5)
     async with NextHop() as next_hop:
-        running, serving, address = await start(FakeEngine("old", score=0.5), next_hop)
+        running, serving, address = await start(old, next_hop, lambda _: new)
         await _send(address)
         settings_file.write_text(settings_file.read_text() + 'max_hops = 7\n[scoring]\nthreshold = 0.4\n[log]\nlevel = "debug"\n')
         await running.reload()
@@ -316,21 +361,21 @@ async def test_reload_applies_threshold_and_level_only(start, settings_file, mon
 
     assert [b"No", b"Yes"] == [m.content.split(b"X-Spam-Status: ")[1].split(b",")[0] for m in next_hop.messages]
     assert ["old", "new"] == [_checkpoint_of(message) for message in next_hop.messages]
+    assert (True, False) == (old.is_closed, new.is_closed)
     assert "restart_needed_for=['smtp.max_hops']" in capsys.readouterr().out.replace("\x1b[35m", "").replace("\x1b[0m", "")
 
 
 @pytest.mark.parametrize(
     "error", [CheckpointError("it is damaged."), RuntimeError("torch broke"), FileNotFoundError(2, "No such file", "x")]
 )
-async def test_a_failing_reload_changes_nothing(start, monkeypatch, error):
+async def test_a_failing_reload_changes_nothing(start, error):
     """Whatever stops a reload, the old engine scores on."""
 
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(daemon, "load_engine", fail)
     async with NextHop() as next_hop:
-        running, serving, address = await start(FakeEngine("old"), next_hop)
+        running, serving, address = await start(FakeEngine("old"), next_hop, fail)
         await running.reload()
         await _send(address)
         await _stop(serving)
@@ -361,10 +406,9 @@ async def test_wishes_during_a_reload_are_one_more(start, monkeypatch):
         assert gate.wait(PATIENCE_SECONDS)
         return engines.pop(0)
 
-    monkeypatch.setattr(daemon, "load_engine", load)
     monkeypatch.setattr(daemon, "notify", lambda *lines: notices.put_nowait(lines[-1]))
     async with NextHop() as next_hop:
-        _, serving, _ = await start(FakeEngine("first"), next_hop)
+        _, serving, _ = await start(FakeEngine("first"), next_hop, load)
         os.kill(os.getpid(), signal.SIGHUP)
         assert await asyncio.to_thread(loads.acquire, timeout=PATIENCE_SECONDS)
         os.kill(os.getpid(), signal.SIGHUP)
@@ -407,19 +451,6 @@ def spamd(monkeypatch, capsys):
     structlog.reset_defaults()
 
 
-def test_each_gpu_that_is_wanted_gets_an_engine(settings_file, tiny_checkpoint, monkeypatch):
-    """Where the settings want several devices, the checkpoint is loaded onto each, and all score together; here on CPUs."""
-    settings = load_settings(settings_file)
-    alone = daemon.load_scorer(settings, spamd_register_heads(), tiny_checkpoint)
-    monkeypatch.setattr(daemon, "devices_of", lambda _: ["cpu", "cpu"])
-    together = daemon.load_scorer(settings, spamd_register_heads(), tiny_checkpoint)
-
-    assert (Engine, Team) == (type(alone), type(together))
-    assert [pytest.approx(one.score, abs=1e-6) for one in alone.score(["a", "b"])] == [
-        one.score for one in together.score(["a", "b"])
-    ]
-
-
 def test_version(spamd, capsys):
     """`--version` says the version and starts nothing."""
     assert (0, "") == spamd("--version")
@@ -457,7 +488,7 @@ def test_a_damaged_checkpoint_stops_the_start(spamd, settings_file, tiny_checkpo
 
 def test_a_port_in_use_stops_the_start(spamd, settings_file, monkeypatch):
     """An address that another program listens on is told with the setting to change, and the exit code is 74."""
-    monkeypatch.setattr(daemon, "load_engine", lambda *_: FakeEngine())
+    monkeypatch.setattr(daemon, "Crew", FakeCrew)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = "127.0.0.1:{1}".format(*taken.getsockname())
         settings_file.write_text(f'plugins_dir = "/nonexistent"\n[smtp]\nlisten = "{address}"\n')
@@ -469,7 +500,7 @@ def test_a_port_in_use_stops_the_start(spamd, settings_file, monkeypatch):
 
 def test_a_second_port_in_use_stops_the_start(spamd, settings_file, monkeypatch):
     """Where spamc clients cannot be listened for, the daemon does not start either, and the sentence names that setting."""
-    monkeypatch.setattr(daemon, "load_engine", lambda *_: FakeEngine())
+    monkeypatch.setattr(daemon, "Crew", FakeCrew)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = "127.0.0.1:{1}".format(*taken.getsockname())
         settings_file.write_text(settings_file.read_text() + f'[spamc]\nlisten = "{address}"\n')

@@ -25,9 +25,9 @@ def bench(
     registry = Registry(settings.state_dir)
     folder = registry.locate(checkpoint) if checkpoint else registry.current()
 
-    from spamd.daemon import load_heads
     from spamd.inference.devices import set_threads
     from spamd.inference.speed import devices, measure, recommend
+    from spamd.loading import load_heads
     from spamd.mail.text import TEXT_VERSION
     from spamd.model.checkpoint import Checkpoint, load_checkpoint, read_card
 

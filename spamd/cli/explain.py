@@ -65,7 +65,7 @@ def explain_messages(
     reader = Reader(paths)
     sections: list[str] = []
 
-    from spamd.daemon import load_engine, load_heads
+    from spamd.loading import load_engine, load_heads
 
     engine = load_engine(settings, load_heads(settings), folder)
     for stored in reader:

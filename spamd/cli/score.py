@@ -102,7 +102,7 @@ def score(
     form = _json_line if as_json else _line
     is_any_spam = False
 
-    from spamd.daemon import load_engine, load_heads
+    from spamd.loading import load_engine, load_heads
 
     engine = load_engine(settings, load_heads(settings), folder)
     for judged in judge(reader, engine, settings.scoring.threshold):

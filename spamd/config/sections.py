@@ -31,6 +31,8 @@ class ScoringSettings(Section):
     """What the model computes in; `auto` is bfloat16 where the processor or GPU multiplies it natively."""
     threads: int = Field(default=0, ge=0)
     """Threads that compute; 0 takes one for each core that this process may use."""
+    processes: int = Field(default=0, ge=0)
+    """Processes that the threads are divided among; 0 takes up to four, or one for a large model. Each GPU has its own."""
     deadline_seconds: float = Field(default=20.0, gt=0)
     """How long a message may wait for its verdict."""
     on_failure: Literal["pass", "defer"] = "pass"

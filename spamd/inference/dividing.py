@@ -1,6 +1,6 @@
 """How texts are divided: into batches of similar length, and among workers so that none has much more to read than the others.
 
-Arithmetic on lengths alone. Called by `engine` and `team`.
+Arithmetic on lengths alone. Called by `engine` and `fallback`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """One checkpoint on one device: texts in, scores out.
 
 Blocking, and to be called from as many threads at a time as it has lanes; `batching` puts it behind the event loop. It tokenises,
-sorts by length so that little is padded, and keeps each batch within a token budget. Knows nothing of SMTP. Built by `daemon`.
+sorts by length so that little is padded, and keeps each batch within a token budget. Knows nothing of SMTP. Built by `loading`.
 """
 
 import math
@@ -16,7 +16,7 @@ import torch
 from spamd.errors import CheckpointError, ScoringError
 from spamd.inference.devices import choose_device, set_threads, workers
 from spamd.inference.dividing import budgeted, put_together, shared_out
-from spamd.inference.scored import Scored
+from spamd.inference.scored import Scored, estimate_tokens
 from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
 from spamd.model import windows
@@ -30,9 +30,6 @@ from spamd.model.tokenizer import cut
 log = structlog.get_logger(__name__)
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-CHARACTERS_PER_TOKEN = 3
-"""What `estimate_tokens` reckons with; text in Latin letters has more, so that batches rather stay below their budget."""
 
 CPU_BATCH_TOKENS = 1024
 """Tokens that a CPU computes at once at the most: what lies between two layers then fits its caches. On an AMD EPYC 8,192 at
@@ -58,6 +55,7 @@ class Engine:
 
     Attributes:
         card: of the checkpoint.
+        most_computed: tokens of a message that the trunk computes at the most.
         has_lost_gpu: whether it has gone on by the CPU since its GPU was lost.
     """
 
@@ -74,7 +72,7 @@ class Engine:
         self.has_lost_gpu = False
         self._tokenizer = checkpoint.tokenizer
         self._budget = checkpoint.classifier.budget(self.card.long_mail)
-        self._most_computed = windows.budget(self.card.max_tokens, self.card.long_mail)
+        self.most_computed = windows.budget(self.card.max_tokens, self.card.long_mail)
         self._num_parameters = sum(parameter.numel() for parameter in checkpoint.classifier.trunk.h.parameters())
         self._precision = precision
         self._spare = spare
@@ -140,7 +138,7 @@ class Engine:
 
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens of a text the trunk will compute."""
-        return min(self._most_computed, len(text) // CHARACTERS_PER_TOKEN + 1)
+        return estimate_tokens(text, self.most_computed)
 
     def extent(self, text: str) -> tuple[int, int]:
         """Tell how many characters from the beginning of a text, and how many at its end, the model reads."""

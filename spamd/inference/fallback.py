@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from spamd.inference.breaker import CircuitBreaker
 from spamd.inference.contract import MAX_CHARACTER_BYTES, MAX_REQUEST_BYTES, MAX_TEXTS
+from spamd.inference.dividing import put_together, shared_out
 from spamd.inference.remote import NoScores, RemoteScorer
 from spamd.inference.scored import Scored, Scorer
 
@@ -70,6 +71,7 @@ class FallbackScorer:
     def __init__(self, local: Scorer, fleet: Fleet) -> None:
         self._local = local
         self._fleet = fleet
+        self._lanes = ThreadPoolExecutor(local.num_lanes, thread_name_prefix="scoring-here")
 
     @property
     def checkpoint(self) -> str:
@@ -101,9 +103,15 @@ class FallbackScorer:
             self._fleet.threads.submit(self._probe)
         rest = [number for number in range(len(texts)) if number not in scored]
         if rest:
-            scored |= zip(rest, self._local.score([texts[number] for number in rest]), strict=True)
+            scored |= zip(rest, self._here([texts[number] for number in rest]), strict=True)
         self._fleet.count(remote=len(texts) - len(rest), local=len(rest))
         return [scored[number] for number in range(len(texts))]
+
+    def _here(self, texts: Sequence[str]) -> list[Scored]:
+        """Score by the local engine, in all its lanes at once."""
+        shares = shared_out([self.estimate_tokens(text) for text in texts], self._local.num_lanes)
+        parts = [[texts[number] for number in share] for share in shares]
+        return put_together(shares, self._lanes.map(self._local.score, parts))
 
     def _by_fleet(self, texts: Sequence[str]) -> dict[int, Scored]:
         """Return what the fleet scores, by number of the text."""

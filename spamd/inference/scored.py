@@ -1,11 +1,24 @@
 """What an engine gives, and what it must be able to do; without torch, so that its users start and test fast.
 
-Implemented by `engine`; used by `batching`, `service.filter` and `cli.score`.
+Implemented by `engine`, `crew` and `fallback`; used by `batching`, `service.filter` and `cli.score`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+CHARACTERS_PER_TOKEN = 3
+"""What `estimate_tokens` reckons with; text in Latin letters has more, so that batches rather stay below their budget."""
+
+
+def estimate_tokens(text: str, most: int) -> int:
+    """Tell roughly, and at no cost, how many tokens of a text are computed.
+
+    Args:
+        text: what the model reads.
+        most: tokens that it computes of any text.
+    """
+    return min(most, len(text) // CHARACTERS_PER_TOKEN + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +64,12 @@ class Scorer(Protocol):
 
     def score(self, texts: Sequence[str]) -> list[Scored]:
         """Score texts; the answer has their order."""
+        ...
+
+
+class LoadedScorer(Scorer, Protocol):
+    """A scorer whose checkpoint takes memory until it is closed; `spamd.inference.crew.CrewScorer` is the real one."""
+
+    def close(self) -> None:
+        """Let the checkpoint go, once no call computes any more."""
         ...

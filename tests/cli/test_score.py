@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spamd import daemon
+from spamd import loading
 from spamd.cli.score import CHUNK_MESSAGES
 from spamd.verdict import GTUBE
 
@@ -92,8 +92,8 @@ def test_standard_input_may_be_an_mbox(score, tmp_path):
 def test_many_files_load_the_model_once(score, tmp_path, monkeypatch):
     """More files than fit a chunk load the checkpoint once, and their lines keep the order of the files."""
     loads = []
-    load = daemon.load_engine
-    monkeypatch.setattr(daemon, "load_engine", lambda *arguments: loads.append(1) or load(*arguments))
+    load = loading.load_engine
+    monkeypatch.setattr(loading, "load_engine", lambda *arguments: loads.append(1) or load(*arguments))
     files = [_write(tmp_path / "many" / f"{number:04}.eml", f"message {number}") for number in range(2 * CHUNK_MESSAGES + 1)]
     paths = [line.split()[3] for line in score(tmp_path / "many").out.splitlines()]
 

@@ -140,8 +140,8 @@ def load_scorer(config: Path | None, folder: Path, num_replicas: int) -> "Scorer
     Raises:
         SpamdError: something is wrong with settings, plugins or checkpoint.
     """
-    from spamd.daemon import load_engine, load_heads
     from spamd.inference.devices import usable_cpus
+    from spamd.loading import load_engine, load_heads
 
     settings = load_settings(config)
     threads = settings.scoring.threads or max(1, usable_cpus() // num_replicas)

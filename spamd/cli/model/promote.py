@@ -31,7 +31,7 @@ def check_checkpoint(settings: Settings, folder: Path) -> None:
     Raises:
         CheckpointError: it cannot be used.
     """
-    from spamd.daemon import load_engine, load_heads
+    from spamd.loading import load_engine, load_heads
 
     load_engine(settings, load_heads(settings), folder)
 

@@ -15,7 +15,7 @@ import pytest
 from checkpoints import copy_checkpoint
 from contract_server import TOKEN
 
-from spamd import daemon
+from spamd import loading
 from spamd.cli.fleet.serve import load_scorer
 from spamd.errors import ScoringError
 from spamd.fleet import serving
@@ -93,7 +93,7 @@ def test_replicas_share_the_cores(settings, registry, monkeypatch):
     settings.write_text(settings.read_text().replace("threads = 1\n", ""))
     monkeypatch.setattr(devices, "usable_cpus", lambda: 8)
     asked = []
-    monkeypatch.setattr(daemon, "load_engine", lambda settings, *_: asked.append(settings.scoring.threads))
+    monkeypatch.setattr(loading, "load_engine", lambda settings, *_: asked.append(settings.scoring.threads))
     for num_replicas in (1, 2, 16):
         load_scorer(settings, registry.current(), num_replicas)
 
