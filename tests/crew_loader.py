@@ -3,7 +3,8 @@
     CrewLoader(folder, num_places=2)
 
 Texts: `fail` raises, `die` ends the process, `die once` does so the first time that any process sees it, `lose` loses the GPU,
-`meet` waits until another process meets it. What is loaded is written to `folder/loads`. Used by `inference/test_crew.py`.
+`meet` waits until another process meets it. What is loaded is written to `folder/loads`; nothing loads while
+there is `folder/gone`. Used by `inference/test_crew.py`.
 """
 
 import os
@@ -45,6 +46,8 @@ class CrewLoader:
         """Load what has a good name."""
         if folder.name == "damaged":
             raise CheckpointError(f"{folder.name} is damaged.")
+        if (self.folder / "gone").exists():
+            raise CheckpointError(f"{folder.name} is gone.")
         if folder.name == "strange":
             raise RuntimeError("torch broke")
         with (self.folder / "loads").open("a") as traces:

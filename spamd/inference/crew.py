@@ -125,15 +125,17 @@ class CrewScorer:
         self.threshold: float = told["threshold"]
         self._most_tokens: int = told["most_tokens"]
         self._key = key
-        self._members = list(members)
+        self._members = tuple(members)
+        self._num_working = len(members)
+        self._lock = threading.Lock()
         self._idle: SimpleQueue[_Member] = SimpleQueue()
         for member in members:
             self._idle.put(member)
 
     @property
     def num_lanes(self) -> int:
-        """One call at once for each member."""
-        return len(self._members)
+        """One call at once for each member that works."""
+        return self._num_working
 
     def estimate_tokens(self, text: str) -> int:
         """Tell roughly, and at no cost, how many tokens a text will take."""
@@ -151,13 +153,18 @@ class CrewScorer:
             told = member.ask("score", self._key, list(texts))
             has_lost_gpu = told["has_lost_gpu"]
         finally:
-            # By the CPU it would only keep the others waiting; the last one goes on.
-            if has_lost_gpu and len(self._members) > 1:
-                self._members.remove(member)
-                log.error("scoring goes on with fewer GPUs", num_gpus=len(self._members))
-            else:
+            if not (has_lost_gpu and self._leaves_others()):
                 self._idle.put(member)
         return [Scored(score, self.threshold, self.checkpoint, *rest) for score, *rest in told["scores"]]
+
+    def _leaves_others(self) -> bool:
+        """Let a member go that has only its CPU left and would keep the others waiting; the last one goes on."""
+        with self._lock:
+            if self._num_working == 1:
+                return False
+            self._num_working -= 1
+        log.error("scoring goes on with fewer GPUs", num_gpus=self._num_working)
+        return True
 
     def close(self) -> None:
         """Forget the checkpoint, once no call computes any more."""
@@ -189,8 +196,8 @@ class _Member:
             except (EOFError, OSError):
                 if self._has_ended:
                     raise errors.ScoringError("no message is scored any more, because spamd is stopping.") from None
-                self._start_again()
             try:
+                self._start_again()
                 return self._exchange(request)
             except (EOFError, OSError):
                 raise errors.ScoringError(f"the process that scores ended twice when asked to {request[0]}.") from None
@@ -248,8 +255,13 @@ class _Member:
             self._end()
         log.error("the process that scores has ended and is started anew", exit_code=self._process.exitcode)
         self._start()
-        for request in self._loaded.values():
-            self._exchange(request)
+        try:
+            for request in self._loaded.values():
+                self._exchange(request)
+        except BaseException:
+            # Whoever asks next tries anew, instead of asking a process that has nothing loaded.
+            self._end()
+            raise
 
     def _exchange(self, request: Sequence[Any]) -> Any:
         """Send a request and wait for its answer.

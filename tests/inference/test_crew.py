@@ -120,6 +120,19 @@ def test_a_text_that_ends_every_process_fails_alone(crew_of):
         assert 1 == len(scorer.score(["a"]))
 
 
+def test_a_checkpoint_that_is_gone_for_a_while(crew_of, tmp_path):
+    """A process that was killed and cannot load what it had loaded fails that batch; the next one is tried anew."""
+    crew = crew_of()
+    scorer = crew.load(_folder("one"))
+    os.kill(_pids(crew)[0], signal.SIGKILL)
+    (tmp_path / "gone").touch()
+    with capture_logs(), pytest.raises(CheckpointError, match="one is gone"):
+        scorer.score(["a"])
+    (tmp_path / "gone").unlink()
+    with capture_logs():
+        assert 1 == len(scorer.score(["a"]))
+
+
 def test_an_error_of_the_engine_tells_its_place_and_no_text(crew_of):
     """An error that is none of ours is told by type and place, since what it says could quote a message."""
     scorer = crew_of().load(_folder("one"))
