@@ -19,7 +19,7 @@ import random
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,17 +137,30 @@ def vocabulary(train_part: Iterable[Example], work: Path, start: Path | None) ->
 
 def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Namespace) -> Classifier:
     """Stage 3: joint training of trunk and head, from token vectors on."""
-    torch.manual_seed(SEED)
-    classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
     if options.start:
+        classifier = Classifier(GPT2(CONFIG), LastToken(CONFIG.n_embd, 2))
         classifier.load_state_dict(_started(options.start))
     else:
-        texts = [tokenizer.encode(example.text, TUNING_TOKENS).ids for example in train_part]
-        vectors = token_vectors(texts, VOCABULARY_SIZE, CONFIG.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
-        with torch.no_grad():
-            classifier.trunk.wte.weight.copy_(vectors)
-    if not options.tokens:
-        return classifier
+        classifier = untrained(train_part, tokenizer, CONFIG)
+    if options.tokens:
+        recipe = JointRecipe(num_tokens=options.tokens, learning_rate=JOINT_RATE, seed=SEED)
+        train_jointly(classifier.to(options.device), lessons(train_part, tokenizer), recipe, options.work / "joint.safetensors")
+    return classifier
+
+
+def untrained(train_part: Iterable[Example], tokenizer: Tokenizer, config: GPT2Config) -> Classifier:
+    """Make a trunk and a head that know nothing but which tokens have like neighbours."""
+    torch.manual_seed(SEED)
+    classifier = Classifier(GPT2(config), LastToken(config.n_embd, 2))
+    texts = [tokenizer.encode(example.text, TUNING_TOKENS).ids for example in train_part]
+    vectors = token_vectors(texts, VOCABULARY_SIZE, config.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
+    with torch.no_grad():
+        classifier.trunk.wte.weight.copy_(vectors)
+    return classifier
+
+
+def lessons(train_part: Sequence[Example], tokenizer: Tokenizer) -> Callable[[int], list[Message]]:
+    """Return what gives the messages of an epoch of joint training by its number; teachers learn when it is first asked."""
     teach = functools.cache(lambda: _teach(train_part, tokenizer))
     cuts = (LooseTokens(tokenizer, 0.0), LooseTokens(tokenizer, MERGES_LEFT_OUT))
 
@@ -156,14 +169,12 @@ def joint(train_part: list[Example], tokenizer: Tokenizer, options: argparse.Nam
         draw = random.Random(SEED + number)  # noqa: S311  a seeded draw, not a secret
         taught, targets = teach()
         varied = corpora.epoch(train_part, SEED, number)
-        lessons = [(example.text, targets[example.dataset, example.origin], True) for example in varied]
-        lessons += [(text, target, False) for text, target in _crossings(varied, taught, draw)]
-        draw.shuffle(lessons)
-        return [Message(draw.choice(cuts).encode(text, draw.choice(JOINT_BUDGETS)), *label) for text, *label in lessons]
+        taken = [(example.text, targets[example.dataset, example.origin], True) for example in varied]
+        taken += [(text, target, False) for text, target in _crossings(varied, taught, draw)]
+        draw.shuffle(taken)
+        return [Message(draw.choice(cuts).encode(text, draw.choice(JOINT_BUDGETS)), *label) for text, *label in taken]
 
-    recipe = JointRecipe(num_tokens=options.tokens, learning_rate=JOINT_RATE, seed=SEED)
-    train_jointly(classifier.to(options.device), epoch, recipe, options.work / "joint.safetensors")
-    return classifier
+    return epoch
 
 
 def _teach(train_part: Sequence[Example], tokenizer: Tokenizer) -> tuple[teachers.Teachers, dict[tuple[str, str], float]]:
