@@ -202,7 +202,9 @@ def unseen_filter(name: str, parts: Split, options: argparse.Namespace) -> list[
     settings.work, settings.epochs, settings.max_ham_lost, settings.start = work, 1, default_checkpoint.MAX_HAM_LOST, None
     work.mkdir(parents=True, exist_ok=True)
     tokenizer, classifier = unseen_trunk(parts, settings)
-    default_checkpoint.join_evidence(parts, classifier, tokenizer)
+    # The table has seen three of the corpora in question, the trunk none: they are compared where they are equals.
+    equal = [example for example in parts.validation if example.dataset not in LEFT_OUT]
+    default_checkpoint.join_evidence(parts, classifier, tokenizer, equal)
     return [checkpoint_filter(default_checkpoint.judgement(parts, classifier, tokenizer, settings))]
 
 
