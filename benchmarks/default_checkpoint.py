@@ -57,7 +57,7 @@ MAX_TOKENS = 64
 COUNTED_TOKENS = 1024
 """The table of n-grams reads this much."""
 NUM_BUCKETS = 2**22
-"""Numbers in the table, of two bytes each. With half as many the (1-ROCA) on unseen mail was larger, by up to a third."""
+"""Numbers in the table, of two bytes each. With half as many the (1-ROCA) on unseen mail was larger, by corpus by 1 to 45 %."""
 STRETCH_TOKENS = 256
 """Of a longer message the table believes a stretch of this length too, where it says more for spam than the whole."""
 DOUBT, DOUBLING = 0.1, 0.07
@@ -75,7 +75,7 @@ MOST_COUNTED = 5000
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""
 TUNING_RATE = 2e-4
-MAX_HAM_LOST = 0.002
+MAX_HAM_LOST = 0.004
 """Share of validation ham that the threshold may lose; for `peers.py` the same."""
 BATCH_SIZE = 32
 VOCABULARY_SHARES = {"written_mail": 3.0, "sf_lists": 1.0, "ccert_zh_2005": 0.3, "lists_ham": 0.3, "enron_spam": 0.2}
