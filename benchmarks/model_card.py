@@ -87,7 +87,7 @@ before the temperature, {temperature:.3f}.
 
 The public corpora are old, mostly English and technical. Commercial and private ham, and ham in other languages, it knows from
 the written mail alone; the line `written_mail_held_out` says how far that carries. Retrain it on your own mail.
-A message of a few words under a subject of one word, such as `hello` or `test`, it may take for the opener of a swindle.
+Of a message of a few words, such as `Here they are` or `Your mailbox is full`, it is often unsure, and then lets it pass.
 """
 
 
