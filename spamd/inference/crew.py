@@ -36,6 +36,9 @@ log = structlog.get_logger(__name__)
 Place = tuple[str, int]
 """Where an engine computes: the device, and how many threads it has where that is the CPU."""
 
+MOST_TRIES = 4
+"""So often a request is made before it is given up, where each time the process ends over it."""
+
 END_SECONDS = 1.0
 """A member that is told to end and has not by then is killed."""
 
@@ -145,7 +148,7 @@ class CrewScorer:
         """Score texts by the first member that is idle; the answer has their order.
 
         Raises:
-            ScoringError: it computed something that is no score, or ended twice over these texts.
+            ScoringError: it computed something that is no score, or several members ended over these texts.
         """
         member = self._idle.get()
         has_lost_gpu = False
@@ -188,19 +191,15 @@ class _Member:
 
         Raises:
             SpamdError: it cannot be done, as the process says.
-            ScoringError: the second process ended over it too, or was ended by us.
+            ScoringError: several ended over it, or it was ended by us.
         """
         with self._lock:
-            try:
-                return self._exchange(request)
-            except (EOFError, OSError):
-                if self._has_ended:
-                    raise errors.ScoringError("no message is scored any more, because spamd is stopping.") from None
-            try:
-                self._start_again()
-                return self._exchange(request)
-            except (EOFError, OSError):
-                raise errors.ScoringError(f"the process that scores ended twice when asked to {request[0]}.") from None
+            for _ in range(MOST_TRIES):
+                try:
+                    return self._exchange(request)
+                except (EOFError, OSError):
+                    self._start_again()
+        raise errors.ScoringError(f"the process that scores ended {MOST_TRIES} times when asked to {request[0]}.")
 
     def load(self, key: int, folder: str, place: Place) -> dict[str, Any]:
         """Load a checkpoint, and again wherever the process has to be started anew.
@@ -250,7 +249,14 @@ class _Member:
             self._process.start()
 
     def _start_again(self) -> None:
-        """Replace a process that has ended by one that has loaded the same."""
+        """Replace a process that has ended by one that has loaded the same.
+
+        Raises:
+            SpamdError: it cannot be loaded.
+            ScoringError: we are stopping.
+        """
+        if self._has_ended:
+            raise errors.ScoringError("no message is scored any more, because spamd is stopping.")
         with contextlib.suppress(OSError):
             self._end()
         log.error("the process that scores has ended and is started anew", exit_code=self._process.exitcode)
@@ -258,7 +264,10 @@ class _Member:
         try:
             for request in self._loaded.values():
                 self._exchange(request)
-        except BaseException:
+        except (EOFError, OSError):
+            # It ended while it loaded; whoever asks it finds out.
+            return
+        except errors.SpamdError:
             # Whoever asks next tries anew, instead of asking a process that has nothing loaded.
             self._end()
             raise

@@ -112,9 +112,9 @@ def test_what_was_being_scored_is_scored_again(crew_of):
 
 
 def test_a_text_that_ends_every_process_fails_alone(crew_of):
-    """What ended two processes is given up; whoever comes next is scored."""
+    """What ended four processes is given up; whoever comes next is scored."""
     scorer = crew_of().load(_folder("one"))
-    with capture_logs(), pytest.raises(ScoringError, match="ended twice when asked to score"):
+    with capture_logs(), pytest.raises(ScoringError, match="ended 4 times when asked to score"):
         scorer.score(["die", "a"])
     with capture_logs():
         assert 1 == len(scorer.score(["a"]))
