@@ -64,12 +64,13 @@ def run_daemon(settings_file: Path | None = None) -> None:
     for listen in filter(None, (settings.smtp.listen, settings.smtp.listen_tls)):
         refuse_loop(listen, settings.smtp.next_hop)
     reload_wanted = asyncio.Event()
-    # Whoever promotes a checkpoint while another one loads must not kill the daemon, and is served as soon as it runs.
-    signal.signal(signal.SIGHUP, lambda *_: reload_wanted.set())
-    fleet = open_fleet(settings.scoring)
-    registry = Registry(settings.state_dir)
+    # Before the signal has a meaning: what is started while SIGHUP is ignored goes on to ignore it, as does what it starts.
     crew = Crew(EngineLoader(settings))
     try:
+        # Whoever promotes a checkpoint while another one loads must not kill the daemon, and is served as soon as it runs.
+        signal.signal(signal.SIGHUP, lambda *_: reload_wanted.set())
+        fleet = open_fleet(settings.scoring)
+        registry = Registry(settings.state_dir)
         scorer = crew.load(registry.current())
         daemon = Daemon(settings, settings_file, registry, crew.load, scorer, fleet=fleet)
         # What is loaded now stays: no collection of garbage need walk through it, with all sessions waiting meanwhile.

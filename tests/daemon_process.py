@@ -167,6 +167,10 @@ class DaemonProcess:
         """Return the ids of the processes that score: the children of the one that they are forked from, which is ours."""
         return [child for parent in _children(self.process.pid) for child in _children(parent)]
 
+    def below(self) -> list[int]:
+        """Return the ids of all processes that the daemon has started, directly or not."""
+        return [*_children(self.process.pid), *self.scoring()]
+
     def reload(self) -> None:
         """Send SIGHUP."""
         self.process.send_signal(signal.SIGHUP)

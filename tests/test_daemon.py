@@ -159,6 +159,21 @@ async def test_a_killed_process_that_scores_costs_no_message(tmp_path, tiny_chec
 
 
 @pytest.mark.slow
+async def test_a_reload_of_the_whole_process_group(tmp_path, tiny_checkpoint):
+    """SIGHUP reaches all processes where a shell sends it to a job (`kill -HUP %1`); the daemon reloads, the others stay."""
+    async with NextHop() as next_hop, DaemonProcess(tmp_path / "daemon", tiny_checkpoint, next_hop.address) as running:
+        before = running.below()
+        for pid in (*before, running.process.pid):
+            os.kill(pid, signal.SIGHUP)
+        await running.reloaded()
+        await _send(running.address)
+        after = running.below()
+
+    assert before == after
+    assert {tiny_checkpoint.name} == {_checkpoint_of(message) for message in next_hop.messages}
+
+
+@pytest.mark.slow
 def test_nothing_outlives_the_daemon(tmp_path, tiny_checkpoint):
     """Kill -9 of the daemon ends the processes that score for it as well."""
 

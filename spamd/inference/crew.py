@@ -66,7 +66,7 @@ class Loader(Protocol):
 
 
 class Crew:
-    """Processes that load checkpoints and score with them.
+    """Processes that load checkpoints and score with them; the first starts at once.
 
     Args:
         loader: what they load with.
@@ -74,7 +74,7 @@ class Crew:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
-        self._members: list[_Member] = []
+        self._members = [_Member(loader)]
         self._keys = itertools.count()
 
     def load(self, folder: Path) -> "CrewScorer":
@@ -85,7 +85,7 @@ class Crew:
             ConfigError: a device cannot be used.
             PluginError: a plugin cannot be used.
         """
-        places = self._members_for(1)[0].ask("places", str(folder))
+        places = self._members[0].ask("places", str(folder))
         key = next(self._keys)
         members = self._members_for(len(places))
         with ThreadPoolExecutor(len(members)) as threads:
