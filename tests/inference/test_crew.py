@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from crew_loader import PATIENCE_SECONDS, CrewLoader
 from structlog.testing import capture_logs
 
@@ -244,5 +245,23 @@ def test_real_engines_score_as_one_here_does(tmp_path, tiny_checkpoint, threads,
         assert [pytest.approx(one.score, abs=1e-6) for one in here.score(texts)] == [one.score for one in there.score(texts)]
         assert here.estimate_tokens(texts[1]) == there.estimate_tokens(texts[1])
         assert num_lanes == there.num_lanes
+    finally:
+        crew.close()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_have_a_process_each(tmp_path, tiny_checkpoint):
+    """On real GPUs the scores are those of the CPU, and each GPU computes some."""
+    file = tmp_path / "spamd.toml"
+    file.write_text('plugins_dir = "/nonexistent"\n[scoring]\ndevice = "cuda:all"\n')
+    settings = load_settings(file)
+    texts = ["hello", "a" * 60, "world", "", "b" * 30]
+    here = load_engine(settings, load_heads(settings), tiny_checkpoint, ("cpu", 1))
+    crew = Crew(EngineLoader(settings))
+    try:
+        there = crew.load(tiny_checkpoint)
+        assert torch.cuda.device_count() == there.num_lanes
+        for _ in range(there.num_lanes):
+            assert [pytest.approx(one.score, abs=0.02) for one in here.score(texts)] == [one.score for one in there.score(texts)]
     finally:
         crew.close()
