@@ -10,6 +10,7 @@ weights take on disk, and the time of a message on one CPU thread. It goes on wh
 """
 
 import argparse
+import functools
 import json
 import time
 from dataclasses import replace
@@ -58,7 +59,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     parts = corpora.read(options.data, options.work, default_checkpoint.SEED)
     tokenizer = Tokenizer.from_file(DEFAULT_FOLDER / "vocabulary.tiktoken")
-    lessons = default_checkpoint.lessons(parts.train, tokenizer)
+    # Kept, since all sizes get the same.
+    lessons = functools.cache(default_checkpoint.lessons(parts.train, tokenizer))
     recipe = JointRecipe(num_tokens=options.tokens, learning_rate=default_checkpoint.JOINT_RATE, seed=default_checkpoint.SEED)
     figures: dict[str, Any] = {}
     for size in options.sizes.split(","):
