@@ -2,7 +2,7 @@
 
 Python computes one thing at a time in each process. Where torch shares one with the SMTP sessions, both wait for each other at
 every step; and what ends an engine, be it a fault of a driver or the kernel out of memory, ends the sessions too. A member of
-the crew that has ended is started anew, with all that it had loaded, and is asked once more.
+the crew that has ended is started anew, with all that it had loaded, and is asked again.
 
 Members are forked from a process that has torch loaded and nothing else (`forkserver` of the standard library), so that they
 share its memory and start fast. What passes between the daemon and them is JSON through a socket pair; the other end is
@@ -17,7 +17,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext, SpawnContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -235,18 +234,20 @@ class _Member:
         """Start a process: forked, or from nothing where that is not possible."""
         try:
             self._start_by(multiprocessing.get_context("forkserver"))
-        except OSError as error:
-            # The temporary folder cannot be written, or somebody has cleaned it up and our socket with it.
+        except (EOFError, OSError) as error:
+            # The process that forks has just ended, or the temporary folder cannot be written, or was cleaned up with our socket.
             log.warning("processes that score take more memory and longer to start", reason=str(error))
             self._start_by(multiprocessing.get_context("spawn"))
 
     def _start_by(self, context: ForkServerContext | SpawnContext) -> None:
         """Start a process in one of the two ways."""
         context.set_forkserver_preload(list(self._loader.shared_modules))
-        self._connection, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self._loader), daemon=True)
         with theirs:
-            self._process: BaseProcess = context.Process(target=serve, args=(theirs, self._loader), daemon=True)
-            self._process.start()
+            process.start()
+        # Only now: what could not be started cannot be ended either.
+        self._connection, self._process = ours, process
 
     def _start_again(self) -> None:
         """Replace a process that has ended by one that has loaded the same.
@@ -260,12 +261,12 @@ class _Member:
         with contextlib.suppress(OSError):
             self._end()
         log.error("the process that scores has ended and is started anew", exit_code=self._process.exitcode)
-        self._start()
         try:
+            self._start()
             for request in self._loaded.values():
                 self._exchange(request)
         except (EOFError, OSError):
-            # It ended while it loaded; whoever asks it finds out.
+            # It could not be started, or ended while it loaded; whoever asks it finds out.
             return
         except errors.SpamdError:
             # Whoever asks next tries anew, instead of asking a process that has nothing loaded.

@@ -230,6 +230,24 @@ def test_without_a_temporary_folder_members_start_all_the_same(crew_of, monkeypa
     assert ["warning"] == [line["log_level"] for line in logs]
 
 
+def test_where_nothing_can_be_started_for_a_while(crew_of, monkeypatch):
+    """A batch for which no process can be started fails; the next one is tried anew."""
+
+    def refuse(*_):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    crew = crew_of()
+    scorer = crew.load(_folder("one"))
+    os.kill(_pids(crew)[0], signal.SIGKILL)
+    with capture_logs(), monkeypatch.context() as patch:
+        for kind in ("ForkServerProcess", "SpawnProcess"):
+            patch.setattr(f"multiprocessing.context.{kind}._Popen", refuse)
+        with pytest.raises(ScoringError, match="ended 4 times"):
+            scorer.score(["a"])
+    with capture_logs():
+        assert 1 == len(scorer.score(["a"]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("threads", "num_lanes"), [(1, 1), (2, 2), (9, 4)])
 def test_real_engines_score_as_one_here_does(tmp_path, tiny_checkpoint, threads, num_lanes):
