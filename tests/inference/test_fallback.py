@@ -105,6 +105,16 @@ def test_a_mistake_of_ours_costs_no_message(fleet_at):
     assert [LOCAL] == _scores(FallbackScorer(FakeEngine(score=LOCAL), fleet), "a")
 
 
+def test_all_lanes_here_have_something_to_do(fleet_at):
+    """What the fleet leaves over is divided among the lanes of the local engine, and comes back in order."""
+    local = FakeEngine()
+    local.num_lanes = 2
+    scored = FallbackScorer(local, fleet_at("http://127.0.0.1:1")).score(["aaa", "b", "cccccc", "dd"])
+
+    assert [3, 1, 6, 2] == [one.num_tokens for one in scored]
+    assert [["aaa", "dd"], ["cccccc", "b"]] == sorted(local.batches)
+
+
 def test_no_texts_say_nothing_about_the_fleet(fleet_at):
     """An empty batch asks nobody."""
     fleet = fleet_at("http://127.0.0.1:1")
