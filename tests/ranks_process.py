@@ -46,6 +46,8 @@ def main(folder: Path) -> None:
     classifier, *parts = make()
     with ranks.joined(torch.device("cpu")) as world:
         train(classifier, *parts, RECIPE, folder=folder / "state", is_resumed="--resume" in sys.argv)
+    if helpers := [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text().strip())]:
+        sys.exit(f"Threads that outlive the training, and may abort the process as it ends: {helpers}")
     if world.is_first:
         save_file(classifier.state_dict(), folder / "weights.safetensors")
 

@@ -9,6 +9,7 @@ Security: whoever reaches the port of rank 0 can disturb a training; torchrun le
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,9 @@ def joined(device: torch.device) -> Iterator[World]:
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
         yield ALONE
         return
+    # Imported while a group exists (torch's optimizers do so), it keeps that group as a default argument, and with it Gloo's
+    # threads; one that lets go of a tensor while Python ends aborts a training that has succeeded.
+    importlib.import_module("torch.distributed.nn")
     # Gloo carries what lies in memory, NCCL what lies on a GPU.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
     try:
