@@ -72,6 +72,8 @@ MOST_ASKED_ABOUT = 2500
 """Messages of each corpus and label that those models learn from and are asked about, at the most."""
 MOST_COUNTED = 5000
 """Messages of each public corpus and label whose n-grams are counted, at the most."""
+QUOTED = 0.15
+"""Share of them that is counted once more as what a reply quotes: neither quoting nor being answered is an excuse for spam."""
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""
 TUNING_RATE = 2e-4
@@ -262,6 +264,7 @@ def join_evidence(
     chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
+    chosen += [replace(one, text=variations.quoted(one.text, draw)) for one in chosen if draw.random() < QUOTED]
     note = NGramsNote(num_buckets=NUM_BUCKETS, max_tokens=COUNTED_TOKENS, stretch=STRETCH_TOKENS, doubt=DOUBT, doubling=DOUBLING)
     ngrams = evidence.table(chosen, tokenizer, note, seed=SEED)
     print(f"n-grams of {len(chosen):,} messages are counted", flush=True)

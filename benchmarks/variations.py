@@ -26,8 +26,18 @@ REAL_ENDS = (
     *("co.uk", "com.br", "info", "biz"),
 )
 """What stands for the reserved ends of written hosts while training; whether a name is written does not give a class away."""
+REPLIES = ("Hi,\n", "FYI\n", "See below.\n", "Thanks!\n", "Any news on this?\n", "Please advise.\n", "Danke!\n", "")
+"""What a reply says above what it quotes."""
+QUOTED_BY = (
+    *("On {day}/{month}/{year}, {name} wrote:", "On Mon, {day}.{month}.{year} at {hour}:20, {name} wrote:", "{name} wrote:"),
+    *("Am {day}.{month}.{year} um {hour}:20 schrieb {name}:", "Le {day}/{month}/{year}, {name} a \u00e9crit :"),
+    *("El {day}/{month}/{year}, {name} escribi\u00f3:", "Il giorno {day}/{month}/{year} {name} ha scritto:"),
+)
+"""How programs of mail begin a quotation."""
+QUOTED_NAMES = ("Anna", "J. Novak", "Info", "Support", "M. Rossi", "Li Wei", "Sales", "Petra", "someone")
 
 _RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNORECASE)
+_SUBJECT = re.compile(r"^Subject: (?!Re: )", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _FIGURES = str.maketrans("aeiostAEIOST", "431057431057")
 _NUM_LENDERS = 4
@@ -98,6 +108,12 @@ def real_ends(text: str, draw: random.Random) -> str:
     return _RESERVED_END.sub(f".{end}", text)
 
 
+def quoted(text: str, draw: random.Random) -> str:
+    """Make a text what a reply quotes: under a word of its own, and with `Re:` before the subject."""
+    head, gap, body = text.partition("\n\n")
+    return _SUBJECT.sub("Subject: Re: ", head) + gap + _quoted(body, draw) if gap else _quoted(text, draw)
+
+
 def without_sender(text: str) -> str:
     """Leave the lines about the sender out, unless nothing would be left."""
     lines = text.splitlines()
@@ -127,9 +143,15 @@ def _spaced_letters(text: str, draw: random.Random) -> str:
 
 def _quoted(text: str, draw: random.Random) -> str:
     """Make a body a quotation in a reply."""
-    above = draw.choice(("", "Hi,\n", "FYI\n", "See below.\n", "Thanks!\n"))
+    date = {
+        "day": draw.randint(1, 28),
+        "month": draw.randint(1, 12),
+        "year": draw.randint(2015, 2026),
+        "hour": draw.randint(7, 21),
+    }
+    begin = draw.choice(QUOTED_BY).format(**date, name=draw.choice(QUOTED_NAMES))
     lines = "\n".join(f"> {line}" for line in text.splitlines())
-    return f"{above}On {draw.randint(1, 28)} May, someone wrote:\n{lines}"
+    return f"{draw.choice(REPLIES)}\n{begin}\n{lines}"
 
 
 def _marked(text: str, draw: random.Random) -> str:

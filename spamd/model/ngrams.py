@@ -3,17 +3,18 @@
 A trunk that learned from some tens of thousands of messages knows little of words that it met twice; a table of n-grams knows
 those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv 1606.07792).
 N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message, however often it
-is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell. It costs
-little beside a trunk, so it may read more of a long message. Good words that a spammer adds to drown his own (Lowd and Meek
-2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where one says more for spam than the
-whole, that counts too, and the less the more stretches there are. Only classifiers whose card says so have a table. Called by
-`classifier`, by `inference` and by the recipe of the default checkpoint.
+is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell, and quoted
+lines as what they quote. It costs little beside a trunk, so it may read more of a long message. Good words that a spammer adds
+to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where
+one says more for spam than the whole, that counts too, and the less the more stretches there are. Only classifiers whose card
+says so have a table. Called by `classifier`, by `inference` and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -32,6 +33,9 @@ _HALF, _LOW = np.uint64(32), np.uint64(2**32 - 1)
 
 _Integers = npt.NDArray[np.int64]
 _NONE: _Integers = np.zeros(0, np.int64)
+
+_QUOTES = re.compile(r"^(?:> ?)+", re.MULTILINE)
+"""What a reply puts before the lines that it quotes: whoever writes spam can write that too."""
 
 AT_ONCE = 64
 """Sequences whose n-grams are found at once: enough that numpy does the work, and not more than caches hold."""
@@ -128,7 +132,7 @@ class NGrams(nn.Module):
         """Say which characters and which tokens count of a sequence."""
         known = self._known(sequence)
         written = self._tokenizer.decode(known)
-        text = spelled(written)
+        text = spelled(_QUOTES.sub("", written))
         # A letter is four tokens at the most, those of its bytes.
         tokens = known if text == written else self._known(self._tokenizer.encode(text, 4 * len(text) + 1).ids)
         return text.lower(), tokens

@@ -87,3 +87,14 @@ def test_marks_are_strewn_between_words():
 
     assert marked
     assert all(text.replace(END_OF_TEXT, "").split() == TEXT.split() for text in marked)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_quoted_text_is_all_there_behind_marks(seed: int) -> None:
+    """The body's lines are quoted in their order, fields stay, and the subject is that of a reply."""
+    fields, _, body = variations.quoted(TEXT, random.Random(seed)).partition("\n\n")
+    assert TEXT.partition("\n\n")[0].replace("Subject: ", "Subject: Re: ") == fields
+    assert TEXT.partition("\n\n")[2].splitlines() == [
+        line.removeprefix("> ") for line in body.splitlines() if line.startswith("> ")
+    ]
+    assert variations.quoted("no fields", random.Random(seed)).endswith("\n> no fields")
