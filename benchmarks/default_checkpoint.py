@@ -72,7 +72,7 @@ MOST_ASKED_ABOUT = 2500
 """Messages of each corpus and label that those models learn from and are asked about, at the most."""
 MOST_COUNTED = 5000
 """Messages of each public corpus and label whose n-grams are counted, at the most."""
-QUOTED = 0.15
+QUOTED = 0.07
 """Share of them that is counted once more as what a reply quotes: neither quoting nor being answered is an excuse for spam."""
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""
