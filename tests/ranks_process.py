@@ -4,9 +4,11 @@ Rank 0 writes the trained weights to FOLDER/weights.safetensors. Options: `--res
 `--other-mail` gives rank 1 other mail than rank 0.
 """
 
+import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -46,10 +48,25 @@ def main(folder: Path) -> None:
     classifier, *parts = make()
     with ranks.joined(torch.device("cpu")) as world:
         train(classifier, *parts, RECIPE, folder=folder / "state", is_resumed="--resume" in sys.argv)
-    if helpers := [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text().strip())]:
+    if helpers := _threads_left():
         sys.exit(f"Threads that outlive the training, and may abort the process as it ends: {helpers}")
     if world.is_first:
         save_file(classifier.state_dict(), folder / "weights.safetensors")
+
+
+def _threads_left() -> list[str]:
+    """Name the threads of Gloo that do not end; one that has ended is listed for a moment longer."""
+    names: list[str] = []
+    for _ in range(100):
+        names = []
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):
+                names.append((task / "comm").read_text(encoding="utf-8").strip())
+        names = [name for name in names if "gloo" in name]
+        if not names:
+            break
+        time.sleep(0.1)
+    return names
 
 
 def _die_at(number: int) -> None:
