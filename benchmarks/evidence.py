@@ -41,20 +41,23 @@ def table(examples: Sequence[Example], tokenizer: Tokenizer, note: NGramsNote, *
     """
     ngrams = NGrams(note, tokenizer)
     buckets, shares, ends = ngrams.rows(tokenizer.encode(example.text, note.max_tokens).ids for example in examples)
-    matrix = sp.csr_matrix((shares, buckets, ends), shape=(len(examples), note.num_buckets))
     rarity = np.log((1 + len(examples)) / (1 + np.bincount(buckets, minlength=note.num_buckets))) + 1.0
+    values = shares * rarity[buckets]
     # Rows of length one on the mean, so that the stiffness means the same whatever the sizes are.
-    rarity /= np.sqrt((shares * rarity[buckets]) @ (shares * rarity[buckets]) / len(examples))
+    length = np.sqrt(values @ values / len(examples))
+    values /= length
+    matrix = sp.csr_matrix((values, buckets, ends), shape=(len(examples), note.num_buckets))
+    del buckets, shares  # some gigabytes, which the model needs now
     model = LinearSVC(C=STIFFNESS, random_state=seed)
-    model.fit(matrix @ sp.diags(rarity), labels_of(examples), teachers.weights_of(examples))
+    model.fit(matrix, labels_of(examples), teachers.weights_of(examples))
     # Its constant is left out: the head's bias takes that up when both are weighed.
     with torch.no_grad():
-        ngrams.weight.copy_(torch.from_numpy(model.coef_[0] * rarity))
+        ngrams.weight.copy_(torch.from_numpy(model.coef_[0] * rarity / length))
     return ngrams
 
 
 def join(classifier: Classifier, ngrams: NGrams, validation: Part, weights: Numbers) -> None:
-    """Put a table beside the head of a classifier, each so loud as validation mail says.
+    """Put a table beside the head of a classifier, each so loud as validation mail says; a head that is worse than none is mute.
 
     Args:
         classifier: with the head `last-token` and without a table; changed in place.
@@ -63,15 +66,18 @@ def join(classifier: Classifier, ngrams: NGrams, validation: Part, weights: Numb
         weights: of each message of it, (N,).
 
     Raises:
-        ValueError: the mail says that head or table should be believed the other way round.
+        ValueError: the mail says that the table should be believed the other way round.
     """
     head: LastToken = classifier.head  # type: ignore[assignment]
     with torch.no_grad():
         said = np.column_stack((margins(classifier, validation), ngrams.of(validation.sequences).double().numpy()))
         model = LogisticRegression(C=1e6).fit(said, validation.labels, weights)
+        if model.coef_[0][0] < 0.0:
+            said[:, 0] = 0.0
+            model.fit(said, validation.labels, weights)
         (loud_head, loud_table), constant = model.coef_[0], float(model.intercept_[0])
-        if min(loud_head, loud_table) <= 0.0:
-            raise ValueError(f"head and table would weigh {loud_head:.3g} and {loud_table:.3g}; both must be above 0")
+        if loud_table <= 0.0:
+            raise ValueError(f"the table of n-grams would weigh {loud_table:.3g}; that must be above 0")
         head.linear.weight *= float(loud_head)
         head.linear.bias *= float(loud_head)
         head.linear.bias[SPAM] += constant

@@ -50,8 +50,8 @@ CARD = """# The checkpoint that ships
 
 A GPT-2 of {parameters:,} parameters ({n_layer} blocks, width {n_embd}, {vocab_size:,} tokens, {n_positions} positions) with a
 two-class head on the last token. Beside it stands a table of {num_buckets:,} numbers: the logit of spam gets what the message's
-runs of {characters} characters and of {runs} tokens say; where those of {stretch} tokens in a row say more, the mean of both, or
-that of the stretch less {doubt:.2f}, whichever is more; and less {doubling:.2f} for each doubling of the length beyond a stretch.
+runs of {characters} characters and of {runs} tokens say, or those of {stretch} tokens in a row less {doubt:.2f} where that is
+more; and less {doubling:.2f} for each doubling of the length beyond {half} tokens.
 
 Made from public and written mail by `benchmarks/default_checkpoint.py`, which makes this page too: token vectors from
 neighbourhoods first; then the next token and, at every token, a label that is half the truth and half what linear models think
@@ -177,6 +177,7 @@ def _ngrams_words(note: NGramsNote) -> dict[str, object]:
         "runs": runs,
         "counted": note.max_tokens,
         "stretch": note.stretch,
+        "half": note.stretch // 2,
         "doubt": note.doubt,
         "doubling": note.doubling,
     }

@@ -4,6 +4,7 @@ Hosts get ends as in life, senders go, and what spammers do to their mail is don
 source of chance; nothing here knows of corpora. Called by `corpora.py`, `default_checkpoint.py` and `peers.py`.
 """
 
+import calendar
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -26,15 +27,28 @@ REAL_ENDS = (
     *("co.uk", "com.br", "info", "biz"),
 )
 """What stands for the reserved ends of written hosts while training; whether a name is written does not give a class away."""
-REPLIES = ("Hi,\n", "FYI\n", "See below.\n", "Thanks!\n", "Any news on this?\n", "Please advise.\n", "Danke!\n", "")
+REPLIES = (
+    *("Hi,\n", "FYI\n", "See below.\n", "Thanks!\n", "Any news on this?\n", "Please advise.\n", "Danke!\n", "Merci.\n", ""),
+    *("Dear all,\n\nplease read what follows.\n", "Noted, thank you.\n", "As agreed this morning:\n", "Fine with me.\n\nBest,\n"),
+    *("Could you look at this?\n\nThanks\n", "Hello again,\n\nI am coming back to this.\n", "Kannst du da mal schauen?\n"),
+    "Ok.\n",
+)
 """What a reply says above what it quotes."""
 QUOTED_BY = (
     *("On {day}/{month}/{year}, {name} wrote:", "On Mon, {day}.{month}.{year} at {hour}:20, {name} wrote:", "{name} wrote:"),
+    *("On {name_of_month} {day}, {year}, at {hour}:20, {name} wrote:", "On {day} {name_of_month} {year} {name} wrote:"),
     *("Am {day}.{month}.{year} um {hour}:20 schrieb {name}:", "Le {day}/{month}/{year}, {name} a \u00e9crit :"),
     *("El {day}/{month}/{year}, {name} escribi\u00f3:", "Il giorno {day}/{month}/{year} {name} ha scritto:"),
+    *("Op {day}-{month}-{year} schreef {name}:", "W dniu {day}.{month}.{year} {name} pisze:"),
+    "{name} skrev {year}-{month}-{day}:",
+    "-----Original Message-----\nFrom: {name}\nSent: {day} {name_of_month} {year} {hour}:20\n",
+    "---------- Forwarded message ---------\nFrom: {name}\nDate: {name_of_month} {day}, {year}\n",
 )
 """How programs of mail begin a quotation."""
-QUOTED_NAMES = ("Anna", "J. Novak", "Info", "Support", "M. Rossi", "Li Wei", "Sales", "Petra", "someone")
+QUOTED_NAMES = (
+    *("Anna", "J. Novak", "Info", "Support", "M. Rossi", "Li Wei", "Sales", "Petra", "someone", "Tom Harris", "Sarah Jones"),
+    *("Lena Fischer", "Paul Martin", "David Cohen", "Maria Lopez", "Office", "K. Tanaka", "Emma Brown"),
+)
 
 _RESERVED_END = re.compile(r"(?<=[a-z0-9])\.(?:example|test|invalid)\b", re.IGNORECASE)
 _SUBJECT = re.compile(r"^Subject: (?!Re: )", re.MULTILINE)
@@ -145,7 +159,8 @@ def _quoted(text: str, draw: random.Random) -> str:
     """Make a body a quotation in a reply."""
     date = {
         "day": draw.randint(1, 28),
-        "month": draw.randint(1, 12),
+        "month": (month := draw.randint(1, 12)),
+        "name_of_month": draw.choice((calendar.month_name, calendar.month_abbr))[month],
         "year": draw.randint(2015, 2026),
         "hour": draw.randint(7, 21),
     }

@@ -84,9 +84,9 @@ class NGramsNote(_Part):
         max_tokens: tokens of a message that are read for it, head and tail; never fewer than the trunk reads. It costs little,
             so it may read on where the trunk would take long. With windows it reads what they hold.
         stretch: tokens of a stretch; where one says more for spam than the whole, that counts too. 0 for the whole alone.
-        doubt: what the stretch that says most is doubted by at the most, in logits; else its mean with the whole counts.
-        doubling: what a message of twice a stretch's length loses, in logits, and twice that for four times the length: of many
-            stretches one is sooner like spam by chance.
+        doubt: what the stretch that says most is doubted by, in logits.
+        doubling: what a message of a stretch's length loses, in logits, and as much again for each doubling of that: in mail of
+            a kind that was never seen much of what is new looks like spam, and in a long message there is more of it.
     """
 
     num_buckets: int = Field(default=2**21, ge=2, le=2**26)

@@ -6,8 +6,8 @@ N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.22
 is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell, and quoted
 lines as what they quote. It costs little beside a trunk, so it may read more of a long message. Good words that a spammer adds
 to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where
-one says more for spam than the whole, that counts too, and the less the more stretches there are. Only classifiers whose card
-says so have a table. Called by `classifier`, by `inference` and by the recipe of the default checkpoint.
+one says so much for spam that it is more than the whole and a doubt, it counts instead. Long messages count less. Only
+classifiers whose card says so have a table. Called by `classifier`, by `inference` and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
@@ -79,9 +79,9 @@ class NGrams(nn.Module):
         owners = torch.arange(len(cut)).repeat_interleave(counts).to(said.device)
         most = said.new_zeros(len(cut)).scatter_reduce(0, owners, said, "amax", include_self=False)
         whole = said[(counts.cumsum(0) - counts).to(said.device)]  # it comes first
-        doublings = [math.log2(max(1.0, len(pieces[0]) / self.note.stretch)) if self.note.stretch else 0.0 for pieces in cut]
-        lost = self.note.doubling * said.new_tensor(doublings)
-        return torch.maximum((whole + most) / 2.0, most - self.note.doubt) - lost
+        half = max(self.note.stretch // 2, 1)
+        doublings = said.new_tensor([math.log2(max(1.0, len(pieces[0]) / half)) if self.note.stretch else 0.0 for pieces in cut])
+        return torch.maximum(whole, most - self.note.doubt) - self.note.doubling * doublings
 
     def _sums(self, sequences: Iterable[Sequence[int]]) -> Tensor:
         """Sum up sequences as wholes: (S,) float32."""

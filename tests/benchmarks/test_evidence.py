@@ -66,10 +66,26 @@ def test_head_and_table_are_weighed(tiny_classifier, byte_tokenizer):
     assert (1.0 / (1.0 + np.exp(-found))).mean() == pytest.approx(part.labels.mean(), abs=1e-3)
 
 
+def test_a_head_that_is_worse_than_none_is_mute(tiny_classifier, byte_tokenizer):
+    """What it would say the other way round is left out, and the table is weighed alone."""
+    part = _part(_mail(200, 3), byte_tokenizer)
+    ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, seed=1)
+    with torch.no_grad():
+        tiny_classifier.head.linear.weight[1] += 0.2 * torch.randn(32, generator=torch.Generator().manual_seed(5))
+        alone, said = margins(tiny_classifier, part), ngrams.of(part.sequences).numpy()
+    labels = np.where(alone > np.quantile(alone, 0.8), 0, part.labels)
+
+    evidence.join(tiny_classifier, ngrams, Part(part.sequences, labels, part.pad_id), np.ones(200))
+
+    slope, constant = np.polyfit(said, margins(tiny_classifier, part), 1)
+    assert slope > 0.0
+    assert slope * said + constant == pytest.approx(margins(tiny_classifier, part), abs=1e-3)
+
+
 def test_a_table_that_is_always_wrong_is_refused(tiny_classifier, byte_tokenizer):
     """Mail whose labels are the other way round would make it count backwards."""
     mail = _part(_mail(60, 1), byte_tokenizer)
     ngrams = evidence.table(_mail(60, 1), byte_tokenizer, NOTE, seed=1)
 
-    with pytest.raises(ValueError, match="must be above 0"):
+    with pytest.raises(ValueError, match="that must be above 0"):
         evidence.join(tiny_classifier, ngrams, Part(mail.sequences, 1 - mail.labels, mail.pad_id), np.ones(60))

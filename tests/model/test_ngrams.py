@@ -157,16 +157,17 @@ def test_the_stretch_that_says_most_counts(byte_tokenizer: Tokenizer) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("doubt", [0.0, 0.01, 100.0])
-def test_a_stretch_is_doubted_no_more_than_the_card_says(ngrams: NGrams, doubt: float) -> None:
-    """Stretch and whole have their mean, or the stretch what is left of it where that is more; length costs by its doublings."""
+def test_a_stretch_counts_where_it_is_more_than_whole_and_doubt(ngrams: NGrams, doubt: float) -> None:
+    """What is left of the stretch counts instead of the whole where it is more; length costs by its doublings."""
     text = list(bytes(range(64, 192)))
     pieces = [float(ngrams.of([piece])) for piece in stretches(text, 32)]
-    whole, most = pieces[0], max(pieces)
+    whole, most, short = pieces[0], max(pieces), float(ngrams.of([text[:16]]))
     ngrams.note = NOTE.model_copy(update={"stretch": 32, "doubt": doubt, "doubling": 0.5})
 
     assert whole < most - 0.02
-    assert max((whole + most) / 2, most - doubt) - 0.5 * 2 == pytest.approx(float(ngrams.of([text])), abs=1e-5)
-    assert pieces[1] == pytest.approx(float(ngrams.of([text[:32]])), abs=1e-5)
+    assert max(whole, most - doubt) - 0.5 * 3 == pytest.approx(float(ngrams.of([text])), abs=1e-5)
+    assert pieces[1] - 0.5 == pytest.approx(float(ngrams.of([text[:32]])), abs=1e-5)
+    assert short == pytest.approx(float(ngrams.of([text[:16]])), abs=1e-5)
 
 
 @torch.no_grad()
