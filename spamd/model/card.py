@@ -83,7 +83,8 @@ class NGramsNote(_Part):
         tokens: lengths of the runs of tokens, rising.
         max_tokens: tokens of a message that are read for it, head and tail; never fewer than the trunk reads. It costs little,
             so it may read on where the trunk would take long. With windows it reads what they hold.
-        stretch: tokens of a stretch; where one says more for spam than the whole, that counts too. 0 for the whole alone.
+        stretch: tokens of a stretch; where one, less the doubt, says more for spam than the whole, it counts instead. 0 for
+            the whole alone.
         doubt: what the stretch that says most is doubted by, in logits.
         doubling: what a message of a stretch's length loses, in logits, and as much again for each doubling of that: in mail of
             a kind that was never seen much of what is new looks like spam, and in a long message there is more of it.

@@ -6,8 +6,9 @@ N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.22
 is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell, and quoted
 lines as what they quote. It costs little beside a trunk, so it may read more of a long message. Good words that a spammer adds
 to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where
-one says so much for spam that it is more than the whole and a doubt, it counts instead. Long messages count less. Only
-classifiers whose card says so have a table. Called by `classifier`, by `inference` and by the recipe of the default checkpoint.
+one, less a doubt, says more for spam than the whole, it counts instead. What is new to the table looks like spam, and long
+messages have more of it, so that they lose something by their length. Only classifiers whose card says so have a table. Called
+by `classifier`, by `inference` and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
