@@ -59,7 +59,7 @@ COUNTED_TOKENS = 1024
 NUM_BUCKETS = 2**22
 """Numbers in the table, of two bytes each. With half as many the (1-ROCA) on unseen mail was larger, by corpus by 1 to 45 %."""
 STRETCH_TOKENS = 256
-"""Of a longer message the table believes a stretch of this length too, where it says more for spam than the whole."""
+"""Of a longer message the table believes a stretch of this length instead, where it says more for spam than the whole."""
 DOUBT, DOUBLING = 0.2, 0.08
 """How much less it believes the stretch, and a longer message, before head and table are weighed (`NGramsNote`). Less of both
 finds more spam that hides behind ham, and loses more ham of a corpus that nothing was learned from."""

@@ -80,8 +80,8 @@ class NGrams(nn.Module):
         owners = torch.arange(len(cut)).repeat_interleave(counts).to(said.device)
         most = said.new_zeros(len(cut)).scatter_reduce(0, owners, said, "amax", include_self=False)
         whole = said[(counts.cumsum(0) - counts).to(said.device)]  # it comes first
-        half = max(self.note.stretch // 2, 1)
-        doublings = said.new_tensor([math.log2(max(1.0, len(pieces[0]) / half)) if self.note.stretch else 0.0 for pieces in cut])
+        lengths = said.new_tensor([len(pieces[0]) for pieces in cut])
+        doublings = (lengths / (self.note.stretch / 2 or math.inf)).log2().clamp(min=0.0)
         return torch.maximum(whole, most - self.note.doubt) - self.note.doubling * doublings
 
     def _sums(self, sequences: Iterable[Sequence[int]]) -> Tensor:
