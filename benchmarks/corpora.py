@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import dressings
 import variations
 import written_mail
 
@@ -122,14 +123,14 @@ def epoch(train: Iterable[Example], seed: int, number: int) -> list[Example]:
 
 
 def finish(train: Iterable[Example], seed: int) -> list[Example]:
-    """Draw what fine-tuning is done on: mail as people get it, with its sender, some of it as spammers rewrite it."""
+    """Draw what fine-tuning is done on: mail with its sender, some of it rewritten by spammers, some in other dress."""
     draw = random.Random(seed)  # noqa: S311  a seeded draw, not a secret
     most = {source.name: source.finish for source in SOURCES}
     grouped = _by_kind(train)
     chosen: list[Example] = []
     for (name, _), found in sorted(grouped.items()):
         chosen += draw.sample(found, min(len(found), most[name]))
-    return variations.rewritten(chosen, _hams(grouped), draw)
+    return dressings.some_dressed(variations.rewritten(chosen, _hams(grouped), draw), draw)
 
 
 def _hams(grouped: Mapping[tuple[str, Label], Iterable[Example]]) -> list[str]:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import corpora
+import dressings
 import evidence
 import model_card
 import teachers
@@ -50,10 +51,11 @@ from spamd.verdict import Label
 SEED = 123
 VOCABULARY_SIZE = 16_384
 CONFIG = GPT2Config(vocab_size=VOCABULARY_SIZE, n_positions=512, n_embd=256, n_layer=4, n_head=4)
-TUNING_TOKENS = 256
-"""Fine-tuning reads this much of each message, head and tail."""
+VECTOR_TOKENS = 256
+"""Token vectors are made from this much of each message, head and tail."""
 MAX_TOKENS = 64
-"""The trunk reads this much where it judges and serves: beside the table of n-grams more of it adds nothing but time."""
+"""The trunk reads this much, head and tail, where it is fine-tuned, judges and serves: beside the table of n-grams more of it
+adds nothing but time."""
 COUNTED_TOKENS = 1024
 """The table of n-grams reads this much."""
 NUM_BUCKETS = 2**22
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument("--until", choices=("texts", "vocabulary", "joint", "tuning"), default="tuning", help="last stage to run")
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, vocabulary and weights; else from nothing")
     parser.add_argument("--tokens", type=int, default=JOINT_TOKENS, help="length of joint training; 0 leaves it out")
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the mail of fine-tuning")
+    parser.add_argument("--epochs", type=int, default=3, help="how often the mail of fine-tuning is drawn and read")
     parser.add_argument(
         "--max-ham-lost", type=float, default=MAX_HAM_LOST, help="share of validation ham that the threshold may lose"
     )
@@ -157,7 +159,7 @@ def untrained(train_part: Iterable[Example], tokenizer: Tokenizer, config: GPT2C
     """Make a trunk and a head that know nothing but which tokens have like neighbours."""
     torch.manual_seed(SEED)
     classifier = Classifier(GPT2(config), LastToken(config.n_embd, 2))
-    texts = [tokenizer.encode(example.text, TUNING_TOKENS).ids for example in train_part]
+    texts = [tokenizer.encode(example.text, VECTOR_TOKENS).ids for example in train_part]
     vectors = token_vectors(texts, VOCABULARY_SIZE, config.n_embd, deviation=INITIAL_DEVIATION, seed=SEED)
     with torch.no_grad():
         classifier.trunk.wte.weight.copy_(vectors)
@@ -216,20 +218,20 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
     if file.exists():
         classifier.load_state_dict(load_file(file))
         return
-    chosen = corpora.finish(parts.train, SEED)
+    chosen = [one for number in range(options.epochs) for one in corpora.finish(parts.train, SEED + number)]
     judges = model_card.capped(parts.validation, model_card.MOST_VALIDATION)
     recipe = Recipe(
         "none",
         freezing.none,
-        epochs=options.epochs,
+        epochs=1,
         batch_size=BATCH_SIZE,
         learning_rate=TUNING_RATE,
         seed=SEED,
         cache_bytes=0,
         precision="auto",
     )
-    print(f"tuning: {len(chosen):,} messages an epoch", flush=True)
-    chosen_part, judges_part = (tokenise(examples, tokenizer, TUNING_TOKENS) for examples in (chosen, judges))
+    print(f"tuning: {len(chosen):,} messages, {options.epochs} times drawn", flush=True)
+    chosen_part, judges_part = (tokenise(examples, tokenizer, MAX_TOKENS) for examples in (chosen, judges))
     before = {name: value.detach().cpu().clone() for name, value in classifier.state_dict().items()}
     train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
     weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
@@ -266,6 +268,7 @@ def join_evidence(
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
     chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
     chosen += [replace(one, text=variations.quoted(one.text, draw)) for one in chosen if draw.random() < QUOTED]
+    chosen = dressings.some_dressed(chosen, draw)
     note = NGramsNote(num_buckets=NUM_BUCKETS, max_tokens=COUNTED_TOKENS, stretch=STRETCH_TOKENS, doubt=DOUBT, doubling=DOUBLING)
     ngrams = evidence.table(chosen, tokenizer, note, seed=SEED)
     print(f"n-grams of {len(chosen):,} messages are counted", flush=True)

@@ -24,6 +24,21 @@ WORDS_SPACED = 0.3
 NUM_MARKS = 40
 """How often the end-of-text mark is strewn in."""
 
+FILES = (
+    *(("application/pdf", "overview_q3.pdf"), ("application/zip", "drawings.zip"), ("image/png", "image003.png")),
+    *(("application/pgp-signature", "OpenPGP_signature.asc"), ("application/octet-stream", "data.bin")),
+    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "Minutes final.docx"),
+)
+"""What may hang on any message, and says nothing about it."""
+FOOTERS = (
+    "Sent from my tablet, please excuse typing errors.",
+    "The information in this mail is for its addressee alone. Whoever gets it by error should destroy it.",
+    "You are on this list because you asked to be. Leave it or change what you get: lists.mail.example/settings",
+    "Checked by the mail server of the company. It found nothing harmful.",
+    "Kind regards,\nThe customer service team\n12 Harbour Road, Unit 4 - phone 555 0100 - www.service-team.example",
+)
+"""What stands below many a message."""
+
 Change = Callable[[str], str]
 Encode = Callable[[Message, str], None]
 Attack = Callable[[bytes, str, random.Random], bytes]
@@ -116,18 +131,8 @@ def ham_added(times: int, *, is_before: bool) -> Attack:
 
     def attack(raw: bytes, ham: str, _chance: random.Random) -> bytes:
         words = _as_long(ham, times * len(message_text(raw).text))
-
-        def add(text: str) -> str:
-            return f"{words}\n\n{text}" if is_before else f"{text}\n\n{words}"
-
-        def add_to_page(page: str) -> str:
-            paragraph = f"<p>{html.escape(words)}</p>"
-            if is_before:
-                return _BODY.sub(lambda tag: tag[0] + paragraph, page, count=1) if _BODY.search(page) else paragraph + page
-            head, end, tail = page.rpartition("</body>")
-            return head + paragraph + end + tail if end else page + paragraph
-
-        return rewrite(raw, add, page=add_to_page)
+        change, change_page = _above(words) if is_before else _below(words)
+        return rewrite(raw, change, page=change_page)
 
     return attack
 
@@ -145,6 +150,38 @@ def quoted_reply(raw: bytes, _ham: str, chance: random.Random) -> bytes:
 
     mail = email.message_from_bytes(rewrite(raw, quote, page=quote_page))
     _change_subject(mail, lambda subject: f"Re: {subject}")
+    return mail.as_bytes()
+
+
+def footer(raw: bytes, _ham: str, chance: random.Random) -> bytes:
+    """Lines below the message, such as devices, companies and lists put there."""
+    change, change_page = _below(chance.choice(FOOTERS))
+    return rewrite(raw, change, page=change_page)
+
+
+def reply_address(raw: bytes, _ham: str, chance: random.Random) -> bytes:
+    """Replies go elsewhere: to a freemail address, or to another host of a company."""
+    mail = email.message_from_bytes(rewrite(raw, lambda text: text))
+    del mail["Reply-To"]
+    mail["Reply-To"] = chance.choice(("r.miller.office@gmail.com", "answers@desk.customer-mail.com"))
+    return mail.as_bytes()
+
+
+def attached(raw: bytes, _ham: str, chance: random.Random) -> bytes:
+    """A file that says nothing hangs on the message."""
+    mail = email.message_from_bytes(rewrite(raw, lambda text: text))
+    inner, file = Message(), Message()
+    for name in [name for name in mail if name.lower().startswith("content-")]:
+        inner[name] = mail[name]
+        del mail[name]
+    inner.set_payload(mail.get_payload())
+    content_type, name = chance.choice(FILES)
+    file["Content-Type"] = f'{content_type}; name="{name}"'
+    file["Content-Disposition"] = f'attachment; filename="{name}"'
+    file["Content-Transfer-Encoding"] = "base64"
+    file.set_payload(base64.encodebytes(chance.randbytes(600)).decode("ascii"))
+    mail["Content-Type"] = f'multipart/mixed; boundary="=_{chance.getrandbits(64):016x}"'
+    mail.set_payload([inner, file])
     return mail.as_bytes()
 
 
@@ -215,6 +252,9 @@ ATTACKS: dict[str, Attack] = {
     "ham prepended 1x": ham_added(1, is_before=True),
     "ham prepended 3x": ham_added(3, is_before=True),
     "quoted reply": quoted_reply,
+    "footer": footer,
+    "reply address": reply_address,
+    "attached file": attached,
     "encodings": encodings,
     "picture": picture,
     "end of text": end_of_text,
@@ -271,6 +311,32 @@ def _change_subject(mail: Message, change: Change) -> None:
     encoded = base64.b64encode(subject.encode("utf-8", "replace")).decode("ascii")
     del mail["Subject"]
     mail["Subject"] = f"=?utf-8?b?{encoded}?="
+
+
+def _above(words: str) -> tuple[Change, Change]:
+    """Return what puts words above a text, and above what a page shows."""
+    paragraph = _paragraph(words)
+
+    def change_page(page: str) -> str:
+        return _BODY.sub(lambda tag: tag[0] + paragraph, page, count=1) if _BODY.search(page) else paragraph + page
+
+    return lambda text: f"{words}\n\n{text}", change_page
+
+
+def _below(words: str) -> tuple[Change, Change]:
+    """Return what puts words below a text, and below what a page shows."""
+    paragraph = _paragraph(words)
+
+    def change_page(page: str) -> str:
+        head, end, tail = page.rpartition("</body>")
+        return head + paragraph + end + tail if end else page + paragraph
+
+    return lambda text: f"{text}\n\n{words}", change_page
+
+
+def _paragraph(words: str) -> str:
+    """Write words as a paragraph of a page."""
+    return f"<p>{html.escape(words).replace(chr(10), '<br>')}</p>"
 
 
 def _as_long(words: str, length: int) -> str:

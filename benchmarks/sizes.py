@@ -81,7 +81,7 @@ def judge(classifier: Classifier, tokenizer: Tokenizer, parts: Split) -> dict[st
     Returns:
         `next_token` in nats, `one_minus_roca_percent` by part, `parameters`, `mebibytes` at 16 bits, `milliseconds` by length.
     """
-    classifier.max_tokens = default_checkpoint.TUNING_TOKENS
+    classifier.max_tokens = default_checkpoint.VECTOR_TOKENS
     chosen = model_card.capped(parts.test, MOST_TEST)
     written = [one for one in chosen if one.dataset == "written_mail_held_out"]
     num = sum(parameter.numel() for parameter in classifier.parameters())

@@ -47,7 +47,16 @@ def test_the_same_chance_gives_the_same_bytes(name, message):
 @pytest.mark.parametrize("name", disguises.ATTACKS)
 def test_the_sender_stays(name, message):
     """However a message is rewritten, it comes from the same sender."""
-    assert message_text(attack(name, message)).text.startswith("From: Ada @shop.example\nSubject: ")
+    fields = message_text(attack(name, message)).text.partition("\n\n")[0].splitlines()
+
+    assert fields[0] == "From: Ada @shop.example"
+    assert fields[-1].startswith("Subject: ")
+    assert [line for line in fields[1:-1] if not line.startswith("Reply-To: ")] == []
+
+
+def test_replies_go_elsewhere(message):
+    """The address for replies is another one than the sender's."""
+    assert "Ada @shop.example\nReply-To: @" in message_text(attack("reply address", message)).text
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,8 @@ def test_the_sender_stays(name, message):
         ("picture", "your account is frozen, confirm it now. Ваш счёт ждёт."),
         ("ham appended 1x", "Ваш счёт ждёт.\nThanks for the minutes"),
         ("ham prepended 3x", "\n\nThanks for the minutes"),
+        ("footer", "Ваш счёт ждёт.\nKind regards,\nThe customer service team"),
+        ("attached file", "Ваш счёт ждёт.\n\n[attachment application/zip drawings.zip]"),
     ],
 )
 def test_attacks_do_what_they_say(name, expected, message):

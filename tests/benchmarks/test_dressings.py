@@ -1,0 +1,69 @@
+"""Texts get other dress, and what they say stays."""
+
+import random
+
+import dressings
+import pytest
+
+TEXT = "From: Shop @shop.example\nReply-To: @other.test\nSubject: Your {order}\n\nIt left on Monday.\n\n[link a.test -> b.test]"
+
+
+def dressed(text=TEXT, num=300):
+    """Dress a text with many chances."""
+    return [dressings.dressed(text, random.Random(seed)) for seed in range(num)]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_form_of_a_text_stays(seed):
+    """Fields in their order, then the body unless parts say all, then links before parts before notes of pages."""
+    text = dressings.dressed(TEXT, random.Random(seed))
+    fields, *rest = text.split("\n\n")
+    names = [line.partition(":")[0] for line in fields.splitlines()]
+    notes = [line.partition(" ")[0] for line in rest[-1].splitlines()]
+
+    assert ["From", "Reply-To", "Subject"] == names
+    assert "Your {order}" in fields
+    assert "[link" == notes[0]
+    assert notes == sorted(notes, key=["[link", "[attachment", "[hidden", "[picture", "[plain"].index)
+    assert "It left on Monday." in rest[0] or (1 == len(rest) and "[attachment " in rest[0])
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"),
+    [
+        ("reply to", "\nReply-To: @gmail.com\n"),
+        ("subject", "\nSubject: Fwd: Your {order}\n"),
+        ("banner", "\n\nView this email in your browser\nIt left on Monday."),
+        ("footer", "It left on Monday.\nSent from my phone\n\n"),
+        ("parts", "\n[attachment application/pgp-signature signature.asc]"),
+        ("parts", ".png]\n[picture only]"),
+        ("notes", "\n[plain part differs]"),
+    ],
+)
+def test_each_piece_of_dress_is_worn(piece, expected):
+    """Every piece is seen."""
+    assert any(expected in text for text in dressed(num=1000)), piece
+
+
+def test_without_shares_nothing_changes(monkeypatch):
+    """Nobody is dressed against his will."""
+    monkeypatch.setattr(dressings, "SHARES", dict.fromkeys(dressings.SHARES, 0.0))
+
+    assert {TEXT} == set(dressed(num=5))
+
+
+def test_a_text_without_fields_is_all_body(monkeypatch):
+    """Text messages have neither sender nor subject; they can be dressed all the same."""
+    monkeypatch.setattr(dressings, "SHARES", dict.fromkeys(dressings.SHARES, 0.0) | {"footer": 1.0})
+
+    assert all(text.startswith("See you\n\nat six\n") for text in dressed("See you\n\nat six", 20))
+
+
+def test_everything_in_the_wardrobe_can_be_worn():
+    """No line of it asks for what nobody fills in, and every line is drawn."""
+    worn = "\n".join(dressed(num=8000))
+
+    for line in dressings._wardrobe()["footers"] + dressings._wardrobe()["banners"]:
+        assert line.partition("{")[0] in worn
+    for content_type, *_ in dressings._wardrobe()["parts"]:
+        assert f"[attachment {content_type}" in worn
