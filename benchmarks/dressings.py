@@ -19,12 +19,10 @@ from spamd.training.splits import Example
 DRESSED = 0.4
 """Share of messages that are put into other dress: neither a footer nor an attached file makes spam of ham."""
 WARDROBE = Path(__file__).with_suffix(".toml")
-SHARES = {"reply to": 0.15, "subject": 0.2, "banner": 0.2, "footer": 0.35, "parts": 0.5, "notes": 0.1}
+SHARES = {"reply to": 0.15, "subject": 0.2, "banner": 0.2, "footer": 0.35, "parts": 0.5, "notes": 0.05}
 """How much of what is dressed gets each piece of dress; some get none of them, and stay as they are."""
 WITHOUT_BODY = 0.1
 """Share of those with attached parts that say nothing else."""
-PICTURE_SHOWN = 0.3
-"""Share of those with attached pictures that show them on a page with next to no words, or so it is noted."""
 NUM_PARTS = (1, 1, 1, 2, 3)
 """How many parts are attached; one of these is drawn."""
 
@@ -62,9 +60,11 @@ def dressed(text: str, draw: random.Random) -> str:
         body = f"{body}\n{_filled(draw.choice(wardrobe['footers']), draw)}"
     if has["parts"]:
         notes += [_part(draw) for _ in range(draw.choice(NUM_PARTS))]
-        body = "" if draw.random() < WITHOUT_BODY else body
-        if any(note.startswith("[attachment image/") for note in notes) and draw.random() < PICTURE_SHOWN:
-            notes.append("[picture only]")
+        if draw.random() < WITHOUT_BODY:
+            body = ""
+            if any(note.startswith("[attachment image/") for note in notes):
+                # Such pictures stand on a page without words.
+                notes.append("[picture only]")
     if has["notes"]:
         notes.append(draw.choice(wardrobe["notes"]))
     paragraphs = (head, body.strip("\n"), "\n".join(sorted(dict.fromkeys(notes), key=_order)))

@@ -36,7 +36,7 @@ def test_the_form_of_a_text_stays(seed):
         ("banner", "\n\nView this email in your browser\nIt left on Monday."),
         ("footer", "It left on Monday.\nSent from my phone\n\n"),
         ("parts", "\n[attachment application/pgp-signature signature.asc]"),
-        ("parts", ".png]\n[picture only]"),
+        ("parts", "]\n[picture only]"),
         ("notes", "\n[plain part differs]"),
     ],
 )
