@@ -19,10 +19,12 @@ from spamd.training.splits import Example
 DRESSED = 0.4
 """Share of messages that are put into other dress: neither a footer nor an attached file makes spam of ham."""
 WARDROBE = Path(__file__).with_suffix(".toml")
-SHARES = {"reply to": 0.15, "subject": 0.2, "banner": 0.2, "footer": 0.35, "parts": 0.5, "notes": 0.05}
+SHARES = {"reply to": 0.05, "subject": 0.2, "banner": 0.2, "footer": 0.35, "parts": 0.5, "notes": 0.05}
 """How much of what is dressed gets each piece of dress; some get none of them, and stay as they are."""
 WITHOUT_BODY = 0.1
 """Share of those with attached parts that say nothing else."""
+PICTURE_SHOWN = 0.2
+"""Share of those, where a picture is attached, that show it on a page: more of them would be no sign of spam any longer."""
 NUM_PARTS = (1, 1, 1, 2, 3)
 """How many parts are attached; one of these is drawn."""
 
@@ -62,8 +64,7 @@ def dressed(text: str, draw: random.Random) -> str:
         notes += [_part(draw) for _ in range(draw.choice(NUM_PARTS))]
         if draw.random() < WITHOUT_BODY:
             body = ""
-            if any(note.startswith("[attachment image/") for note in notes):
-                # Such pictures stand on a page without words.
+            if any(note.startswith("[attachment image/") for note in notes) and draw.random() < PICTURE_SHOWN:
                 notes.append("[picture only]")
     if has["notes"]:
         notes.append(draw.choice(wardrobe["notes"]))

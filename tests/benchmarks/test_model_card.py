@@ -2,6 +2,8 @@
 
 import json
 
+import model_card
+import numpy as np
 import pytest
 import written_mail
 
@@ -9,6 +11,10 @@ from spamd.hooks.manager import load_plugins
 from spamd.inference.engine import Engine
 from spamd.mail.text import message_text
 from spamd.model.checkpoint import DEFAULT_FOLDER
+from spamd.model.classifier import SPAM, Classifier
+from spamd.model.gpt2 import GPT2, GPT2Config
+from spamd.model.heads import LastToken
+from spamd.training.calibration import probabilities
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +37,18 @@ def test_the_sample_is_judged_as_the_card_says():
     assert abs(claimed["spam_caught"] - spam_caught) <= 1
     card = (DEFAULT_FOLDER / "README.md").read_text(encoding="utf-8")
     assert f"{claimed['ham_lost']} of {claimed['num_ham']} ham are lost" in card
+
+
+def test_as_much_spam_is_expected_as_there_is():
+    """The head's bias moves so far that the mean score of validation mail is its share of spam, and so do all margins."""
+    sizes = GPT2Config(vocab_size=8, n_positions=4, n_embd=4, n_layer=1, n_head=1)
+    classifier = Classifier(GPT2(sizes), LastToken(sizes.n_embd, 2))
+    before = classifier.head.linear.bias[SPAM].item()
+    labels = np.arange(50) % 5 == 0
+    raw = np.linspace(-2.0, 5.0, 50)
+
+    moved = model_card.centre(classifier, raw, labels)
+
+    assert classifier.head.linear.bias[SPAM].item() == pytest.approx(before + moved)
+    assert probabilities(raw + moved, 1.0).mean() == pytest.approx(0.2, abs=1e-3)
+    assert probabilities(raw, 1.0).mean() > 0.5
