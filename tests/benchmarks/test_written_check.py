@@ -78,6 +78,20 @@ def test_kinds_are_from_the_list():
     assert {"ham": 75, "spam": 65} == {label: len(names) for label, names in allowed.items()}
 
 
+def test_a_third_is_held_out():
+    """Of all messages, and of ham and spam alike, about a third is never trained on."""
+    held_out = {True: [], False: []}
+    for sitting, _, message in written_mail.read_all():
+        held_out[written_mail.is_never_trained_on(sitting)].append(message.fields["label"])
+    num, num_held_out = sum(map(len, held_out.values())), len(held_out[True])
+
+    assert num_held_out >= num / 3
+    for label in ("ham", "spam"):
+        assert held_out[True].count(label) == pytest.approx(
+            num_held_out * held_out[False].count(label) / (num - num_held_out), rel=0.1
+        )
+
+
 def test_the_kind_is_no_part_of_the_message(message):
     """The same message under another kind has the same bytes."""
     before = written_mail.build(message)
