@@ -16,10 +16,10 @@ from typing import Any
 
 from spamd.training.splits import Example
 
-DRESSED = 0.4
+DRESSED = 0.2
 """Share of messages that are put into other dress: neither a footer nor an attached file makes spam of ham."""
 WARDROBE = Path(__file__).with_suffix(".toml")
-SHARES = {"reply to": 0.05, "subject": 0.2, "banner": 0.2, "footer": 0.35, "parts": 0.5, "notes": 0.05}
+SHARES = {"reply to": 0.1, "subject": 0.05, "banner": 0.05, "footer": 0.15, "parts": 0.75, "notes": 0.05}
 """How much of what is dressed gets each piece of dress; some get none of them, and stay as they are."""
 WITHOUT_BODY = 0.1
 """Share of those with attached parts that say nothing else."""
