@@ -28,7 +28,7 @@ PICTURE_SHOWN = 0.2
 NUM_PARTS = (1, 1, 1, 2, 3)
 """How many parts are attached; one of these is drawn."""
 
-_TAIL = re.compile(r"(?:\A|\n\n)((?:\[[^\n]*\]\n?)+)\Z")
+_TAIL = re.compile(r"(?:\A|\n\n)((?:\[[^\n]*\](?:\n|\Z))+)\Z")
 _SUBJECT = re.compile(r"^Subject: (.*)$", re.MULTILINE)
 _FIELDS = ("From: ", "Reply-To: ", "Subject: ")
 

@@ -62,6 +62,14 @@ def test_a_text_without_fields_is_all_body(monkeypatch):
     assert all(text.startswith("See you\n\nat six\n") for text in dressed("See you\n\nat six", 20))
 
 
+def test_brackets_in_a_row_are_no_notes(monkeypatch):
+    """A line of them that goes on with words is body, and takes no longer than any other."""
+    monkeypatch.setattr(dressings, "SHARES", dict.fromkeys(dressings.SHARES, 0.0) | {"footer": 1.0})
+    body = "Subject: x\n\n" + "[x]" * 1000 + " y"
+
+    assert all(text.startswith(f"{body}\n") for text in dressed(body, 3))
+
+
 def test_everything_in_the_wardrobe_can_be_worn():
     """No line of it asks for what nobody fills in, and every line is drawn."""
     worn = "\n".join(dressed(num=8000))
