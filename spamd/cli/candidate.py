@@ -52,6 +52,7 @@ class Wishes:
         precision: of multiplications.
         patience: epochs without progress; 0 for all.
         is_resumed: whether to go on from a saved state.
+        is_table_kept: whether the table of n-grams stays as it is.
     """
 
     datasets: Sequence[str]
@@ -70,6 +71,7 @@ class Wishes:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     patience: int = 0
     is_resumed: bool = False
+    is_table_kept: bool = False
 
 
 def train_candidate(
@@ -173,6 +175,7 @@ def _plan(settings: Settings, plugins: "Plugins", wishes: Wishes, start: "Start"
         is_weighted=wishes.is_weighted,
         spam_share=wishes.spam_share,
         long_mail=settings.model.long_mail,
+        is_table_kept=wishes.is_table_kept,
     )
 
 

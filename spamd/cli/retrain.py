@@ -81,6 +81,9 @@ def retrain(
             help="Fill messages up with <|endoftext|> that is read like text, as the reference does. For comparison.",
         ),
     ] = "none",
+    keep_table: Annotated[
+        bool, typer.Option("--keep-table", help="Leave the table of n-grams as it is, if the base has one.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training mail.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Messages computed at once.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
@@ -170,6 +173,7 @@ def retrain(
         precision=precision,
         patience=patience,
         is_resumed=resume,
+        is_table_kept=keep_table,
     )
     trained = train_candidate(settings, registry, wishes, must_compare=promote and not force)
     if trained is None:

@@ -18,6 +18,10 @@ CONFIDENCE = 0.95
 NUM_BINS = 15
 SCORE_MARGIN = 1e-6
 """Thresholds stay this far from 0 and 1, where scores pile up."""
+TAIL = 0.1
+"""Share of the ham, those with the highest scores, that tells how scores of more ham would go on."""
+SHORTEST_TAIL = 5
+"""Ham in it at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class OperatingPoint:
         ham_lost: how many of them it takes for spam.
         bound: share of ham lost that is not exceeded, with 95 % confidence, by the exact binomial bound.
         warning: a sentence where validation mail cannot show what was asked for, else None.
+        is_raised: whether it is higher than the validation mail itself demands, see `raise_to_tail`.
     """
 
     threshold: float
@@ -37,6 +42,7 @@ class OperatingPoint:
     ham_lost: int
     bound: float
     warning: str | None
+    is_raised: bool = False
 
 
 def fit_temperature(labels: Numbers, margins: Numbers) -> float:
@@ -118,6 +124,36 @@ def choose_threshold(labels: Numbers, scores: Numbers, max_ham_lost: float) -> O
     ham_lost = int((ham >= threshold).sum())
     bound = upper_bound(ham_lost, len(ham), CONFIDENCE)
     return OperatingPoint(threshold, len(ham), ham_lost, bound, _warn(len(ham), ham_lost, bound, max_ham_lost))
+
+
+def raise_to_tail(labels: Numbers, scores: Numbers, point: OperatingPoint, max_ham_lost: float) -> OperatingPoint:
+    """Raise a threshold that was chosen on too few ham to where more ham would have put it.
+
+    Of 400 ham the highest says little of where one in 1,000 lies. The log-odds of the highest tenth are taken for the beginning
+    of an exponential tail (Pickands 1975, "Statistical Inference Using Extreme Order Statistics"), and the threshold is not lower
+    than the score that this tail exceeds as seldom as wanted.
+
+    Args:
+        labels: the truth, (N,) of 0 and 1.
+        scores: calibrated scores, (N,).
+        point: what `choose_threshold` chose on them.
+        max_ham_lost: share of ham that may be lost.
+
+    Returns:
+        The point as it was where there are ham enough, or too few for any tail; else the raised one.
+    """
+    ham = np.clip(np.sort(scores[labels == 0])[::-1], SCORE_MARGIN, 1.0 - SCORE_MARGIN)
+    length = max(int(TAIL * len(ham)), SHORTEST_TAIL)
+    if len(ham) >= num_ham_needed(max_ham_lost) or len(ham) <= length:
+        return point
+    odds = np.log(ham[: length + 1] / (1.0 - ham[: length + 1]))
+    wanted = odds[-1] + (odds[:-1] - odds[-1]).mean() * math.log(length / (len(ham) * max_ham_lost))
+    threshold = min(1.0 / (1.0 + math.exp(-wanted)), 1.0 - SCORE_MARGIN)
+    if threshold <= point.threshold:
+        return point
+    ham_lost = int((ham >= threshold).sum())
+    bound = upper_bound(ham_lost, len(ham), CONFIDENCE)
+    return OperatingPoint(threshold, len(ham), ham_lost, bound, _warn(len(ham), ham_lost, bound, max_ham_lost), is_raised=True)
 
 
 def num_ham_needed(max_ham_lost: float) -> int:

@@ -35,6 +35,7 @@ class Plan:
         is_weighted: whether each label weighs the same in the loss, however many messages bear it.
         spam_share: share of spam that scores should expect; None for that of the training mail.
         long_mail: what the candidate will read of longer messages; it is trained on head and tail, and calibrated in this way.
+        is_table_kept: whether a table of n-grams stays as it is, instead of learning what the mail's words say.
     """
 
     recipe: Recipe
@@ -45,6 +46,7 @@ class Plan:
     is_weighted: bool = False
     spam_share: float | None = None
     long_mail: LongMail = "head-tail"
+    is_table_kept: bool = False
 
 
 def choose_max_tokens(wanted: int | None, usual: int | None, start: Start, option: str = "--max-tokens") -> int:

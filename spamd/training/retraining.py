@@ -18,7 +18,7 @@ import torch
 
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import CheckpointCard, save_checkpoint
-from spamd.training import calibration, gate, metrics, ranks
+from spamd.training import calibration, gate, metrics, ngrams, ranks
 from spamd.training.calibration import OperatingPoint
 from spamd.training.gathering import Mail
 from spamd.training.judging import Answer, find_overlap, lineage
@@ -120,6 +120,11 @@ def retrain(
         training = train(classifier, train_part, validation, plan.recipe, display, folder=state_dir, is_resumed=is_resumed)
     if not world.is_first:
         return None
+    learned = None
+    if classifier.ngrams and not plan.is_table_kept:
+        parts = (train_part, validation)
+        learned = ngrams.learn(classifier, start.tokenizer, parts, seed=seed, folder=work_dir, display=display)
+        display.say(_tell(learned))
 
     display.begin("Choosing temperature and threshold", len(validation.sequences))
     read = partial(margins_of_all, classifier, tokenizer=start.tokenizer, long_mail=plan.long_mail)
@@ -128,13 +133,15 @@ def retrain(
     temperature = calibration.fit_temperature(validation.labels, found + shift_to(validation, plan, train_part))
     scores = calibration.probabilities(found, temperature)
     point = calibration.choose_threshold(validation.labels, scores, plan.max_ham_lost)
+    point = calibration.raise_to_tail(validation.labels, scores, point, plan.max_ham_lost)
 
     display.begin("Held-out mail, the candidate", len(test.sequences))
     margins = read(mail.parts.test, display=display, folder=work_dir)
     judged = gate.Judged(calibration.probabilities(margins, temperature), point.threshold)
     candidate = Answer(judged, metrics.measure(test.labels, judged.scores, point.threshold, seed=seed))
 
-    card = _make_card(start, mail, plan, training, temperature=temperature, point=point, figures=candidate.figures)
+    course = _describe(start, mail, plan, training, learned)
+    card = _make_card(start, mail, plan, course, temperature=temperature, point=point, figures=candidate.figures)
     notes = {CURVES: _curves(training)}
     folder = save_checkpoint(checkpoints_dir, classifier, start.tokenizer, card, weights_dir=weights_dir, notes=notes)
     decision = None
@@ -153,6 +160,14 @@ def clear_state(work_dir: Path) -> None:
     shutil.rmtree(work_dir / STATE, ignore_errors=True)
 
 
+def _tell(learned: ngrams.Learned | None) -> str:
+    """Say what became of the table of n-grams."""
+    if learned is None:
+        return "The table of n-grams stays as it is: what it could learn from this mail is no gain."
+    losses = f"validation loss {learned.new_loss:.4f}, before {learned.loss:.4f}"
+    return f"The table of n-grams learned from {learned.num_messages:,} messages: {losses}"
+
+
 def _curves(training: Training) -> bytes:
     """Write the curves of a training down, one list a quantity, as plots want them."""
     steps = {name: [getattr(step, name) for step in training.steps] for name in ("epoch", "loss", "accuracy", "learning_rate")}
@@ -163,7 +178,7 @@ def _make_card(
     start: Start,
     mail: Mail,
     plan: Plan,
-    training: Training,
+    course: dict[str, Any],
     *,
     temperature: float,
     point: OperatingPoint,
@@ -186,11 +201,11 @@ def _make_card(
         threshold_note=_note(point, plan.max_ham_lost),
         datasets=mail.datasets,
         metrics=figures.as_json(),
-        training=_describe(start, mail, plan, training),
+        training=course,
     )
 
 
-def _describe(start: Start, mail: Mail, plan: Plan, training: Training) -> dict[str, Any]:
+def _describe(start: Start, mail: Mail, plan: Plan, training: Training, learned: ngrams.Learned | None) -> dict[str, Any]:
     """Write down all that is needed to repeat the training."""
     return plan.recipe.settings() | {
         "started_from": start.name,
@@ -205,16 +220,20 @@ def _describe(start: Start, mail: Mail, plan: Plan, training: Training) -> dict[
         "duplicates": mail.num_duplicates,
         "conflicting": mail.num_conflicting,
         "course": [asdict(epoch) for epoch in training.epochs],
+        "table": asdict(learned) if learned else None,
         "lineage": lineage(start.card) if start.card else [],
     }
 
 
 def _note(point: OperatingPoint, max_ham_lost: float) -> str:
     """Say for the card how the threshold was chosen."""
-    return (
-        f"The lowest score that loses at most {100 * max_ham_lost:.3g} % of {point.num_ham:,} validation ham; it lost "
-        f"{point.ham_lost:,}, so at most {100 * point.bound:.2g} % with 95 % confidence. The interval is that of the test ham."
-    )
+    share = f"{100 * max_ham_lost:.3g} %"
+    if point.is_raised:
+        chosen = f"Where the highest of {point.num_ham:,} validation ham, too few to show it, let expect a loss of {share} of ham"
+    else:
+        chosen = f"The lowest score that loses at most {share} of {point.num_ham:,} validation ham"
+    lost = f"it lost {point.ham_lost:,}, so at most {100 * point.bound:.2g} % with 95 % confidence"
+    return f"{chosen}; {lost}. The interval is that of the test ham."
 
 
 def _warn_of_overlap(start: Start, mail: Mail, current: Current | None, seed: int) -> list[str]:
@@ -236,13 +255,20 @@ def _warn_of_overlap(start: Start, mail: Mail, current: Current | None, seed: in
 def _warn_of_threshold(mail: Mail, point: OperatingPoint, scores: Numbers, figures: metrics.Figures) -> list[str]:
     """Warn where validation mail is too little for what is asked, and where one ham holds the threshold up."""
     warnings = [point.warning] if point.warning else []
-    if figures.sm.value >= MUCH_MISSED:
+    if figures.sm.value < MUCH_MISSED:
+        return warnings
+    missed = f"At its threshold of {point.threshold:.4f} the candidate misses {figures.sm.value:.1f} % of spam."
+    if point.is_raised:
+        warnings.append(
+            f"{missed} {point.num_ham:,} validation ham are too few to choose a lower one: train with more ham, or allow a "
+            "larger --max-ham-lost."
+        )
+    else:
         found = zip(scores.tolist(), mail.parts.validation, strict=True)
         kept = [(score, example.origin) for score, example in found if example.label is Label.HAM and score < point.threshold]
         score, origin = max(kept, default=(0.0, "none"))
         warnings.append(
-            f"At its threshold of {point.threshold:.4f} the candidate misses {figures.sm.value:.1f} % of spam. What holds the "
-            f"threshold up is the ham {origin}, which scores {score:.4f}: mend its label if it is spam, or allow a larger "
-            "--max-ham-lost."
+            f"{missed} What holds the threshold up is the ham {origin}, which scores {score:.4f}: mend its label if it is spam, "
+            "or allow a larger --max-ham-lost."
         )
     return warnings

@@ -436,6 +436,7 @@ def test_the_variants_of_the_reference_are_options(retrain, registry):
     options = ["--pad", "longest", "--freeze", "lora", "--lora-rank", "2", "--lora-alpha", "4", "--random-weights"]
     options += ["--no-causal-mask", "--batch-size", "2", "--accumulate", "4", "--schedule", "constant", "--precision", "bfloat16"]
     options += ["--class-weights", "--spam-share", "0.2", "--patience", "1", "--split", "shuffle", "--head", "first-token"]
+    options += ["--keep-table"]
     ran = retrain(*LEARNS, *options, "--force")
     card = checkpoint.read_card(registry.current())
     told = {"accumulate": 4, "schedule": "constant", "precision": "bfloat16", "patience": 1, "spam_share": 0.2, "pad": "longest"}

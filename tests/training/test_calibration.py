@@ -1,5 +1,7 @@
 """Scores mean what they say, and the threshold costs what it claims."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,42 @@ def test_enough_ham_need_no_warning():
 
     assert point.warning is None
     assert point.bound <= 0.001
+
+
+def _tail(num_ham, max_ham_lost, seed=1):
+    """A threshold chosen on so many ham whose log-odds have an exponential tail, and the true share above it."""
+    draw = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], [num_ham, 50])
+    ham = draw.exponential(1.0, num_ham) - 6.0
+    scores = calibration.probabilities(np.append(ham, np.full(50, ham.max() + 1e-3)), 1.0)
+    point = calibration.choose_threshold(labels, scores, max_ham_lost)
+    raised = calibration.raise_to_tail(labels, scores, point, max_ham_lost)
+    return point, raised, math.exp(-(math.log(raised.threshold / (1.0 - raised.threshold)) + 6.0))
+
+
+def test_few_ham_let_expect_where_more_would_lie():
+    """On the mean over many drawings of 300 ham the raised threshold loses what was wanted, 1 in 1,000."""
+    shares = [_tail(300, 0.001, seed)[2] for seed in range(40)]
+
+    assert 0.0003 < np.exp(np.mean(np.log(shares))) < 0.002
+
+
+def test_a_raised_threshold_tells_what_it_costs():
+    """It is higher, says so, and its bound is that of the ham it really loses."""
+    labels, scores = np.repeat([0, 1], [200, 1]), np.append(np.linspace(0.01, 0.3, 200), 0.31)
+    point = calibration.choose_threshold(labels, scores, 0.001)
+    raised = calibration.raise_to_tail(labels, scores, point, 0.001)
+
+    assert point.threshold < 0.31 < raised.threshold < 0.9
+    assert raised.is_raised
+    assert not point.is_raised
+    assert raised.ham_lost == 0
+    assert raised.bound == point.bound
+
+
+@pytest.mark.parametrize("num_ham", [calibration.SHORTEST_TAIL, calibration.num_ham_needed(0.01)])
+def test_too_few_and_enough_ham_raise_nothing(num_ham):
+    """Five ham have no tail, and ham that can show the share need none."""
+    point, raised, _ = _tail(num_ham, 0.01)
+
+    assert raised is point

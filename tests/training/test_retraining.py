@@ -8,7 +8,9 @@ from teaching import HEADS, write_folder
 
 from spamd.errors import CheckpointError, TrainingError
 from spamd.mail.text import TEXT_VERSION
+from spamd.model.card import NGramsNote
 from spamd.model.checkpoint import HeadNote, load_checkpoint
+from spamd.model.ngrams import NGrams
 from spamd.training import freezing, retraining
 from spamd.training.account import as_json, table
 from spamd.training.datasets import folder
@@ -41,10 +43,11 @@ def _plan(**changes):
     return Plan(recipe, max_tokens=64, max_ham_lost=0.05)
 
 
-def _retrain(start, mail, tmp_path, current=None, **changes):
+def _retrain(start, mail, tmp_path, current=None, max_ham_lost=0.05, **changes):
     """Retrain into a folder below."""
     places = {"checkpoints_dir": tmp_path / "stored", "weights_dir": tmp_path / "weights"}
-    return retrain(start, mail, _plan(**changes), current=current, device=CPU, display=SILENT, **places)
+    plan = replace(_plan(**changes), max_ham_lost=max_ham_lost)
+    return retrain(start, mail, plan, current=current, device=CPU, display=SILENT, **places)
 
 
 def test_the_stored_checkpoint_gives_the_figures_on_its_card(start, mail, tmp_path):
@@ -67,6 +70,26 @@ def test_windows_are_calibrated_after_pooling(start, mail, tmp_path):
 
     assert ("windows", 8) == (card.long_mail, card.max_tokens)
     assert outcome.candidate.judged.scores.tolist() == pytest.approx(answer.judged.scores.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_table_of_ngrams_learns_too(start, mail, tmp_path, is_kept):
+    """The stored table has learned the mail's words, as the card tells, unless the operator keeps it; figures are its own."""
+    start.classifier.ngrams = NGrams(NGramsNote(num_buckets=2**12, characters=(2, 3), tokens=(1, 2)), start.tokenizer)
+    plan = replace(_plan(), is_table_kept=is_kept)
+    places = {"checkpoints_dir": tmp_path / "stored", "weights_dir": tmp_path / "weights"}
+    outcome = retrain(start, mail, plan, current=None, device=CPU, display=SILENT, work_dir=tmp_path, **places)
+    stored = load_checkpoint(outcome.folder, HEADS, text_version=TEXT_VERSION)
+    _, answer = answer_of(outcome.folder, HEADS, mail.parts.test, weights_dir=None, device=CPU, seed=3, display=SILENT)
+
+    assert bool(stored.classifier.ngrams.weight.any()) is not is_kept
+    assert outcome.candidate.judged.scores.tolist() == pytest.approx(answer.judged.scores.tolist(), abs=1e-6)
+    told = stored.card.training["table"]
+    if is_kept:
+        assert told is None
+    else:
+        assert told["new_loss"] < told["loss"]
+        assert told["num_messages"] == sum(mail.counts["train"].values())
 
 
 def test_without_a_current_checkpoint_there_is_no_decision(start, mail, tmp_path):
@@ -92,11 +115,12 @@ def test_the_current_checkpoint_is_compared_with(start, mail, tiny_checkpoint, t
 def test_a_ham_that_holds_the_threshold_up_is_named(start, mail, tmp_path, monkeypatch):
     """Where much spam is missed, the ham to look at is named with its score."""
     monkeypatch.setattr(retraining, "MUCH_MISSED", -1.0)
-    outcome = _retrain(start, mail, tmp_path)
+    enough = _retrain(start, mail, tmp_path, max_ham_lost=0.4)
+    few = _retrain(start_from_checkpoint(enough.folder, HEADS, HeadNote(), seed=3), mail, tmp_path, max_ham_lost=0.001)
 
+    assert any("validation ham are too few to choose a lower one" in warning for warning in few.warnings)
     assert any(
-        "What holds the threshold up is the ham " in warning and ".eml, which scores 0." in warning
-        for warning in outcome.warnings
+        "What holds the threshold up is the ham " in warning and ".eml, which scores 0." in warning for warning in enough.warnings
     )
 
 
