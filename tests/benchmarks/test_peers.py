@@ -9,13 +9,15 @@ import peers
 import pytest
 import word_counters
 
-from spamd.training.splits import Example
+from spamd.model.checkpoint import DEFAULT_FOLDER, read_card
+from spamd.training.splits import Example, Split
 from spamd.verdict import Label
 
 MINUTES = "Subject: minutes {0}\n\nThe minutes of our meeting number {0} are attached, see you on Monday."
 LOTTERY = "Subject: win {0}\n\nClick here and win {0} million dollars in our lottery, dear friend."
 HAM = [MINUTES.format(number) for number in range(12)]
 SPAM = [LOTTERY.format(number) for number in range(12)]
+LABELLED = ((Label.HAM, HAM), (Label.SPAM, SPAM))
 
 
 @pytest.mark.parametrize("name", ["tfidf_svm", "tfidf_lr", "bogofilter"])
@@ -86,6 +88,19 @@ def test_an_absent_checkpoint_is_no_error(tmp_path, capsys):
     """Without --train a protocol goes on without spamd, and says where it looked."""
     assert [] == peers.unseen_filter("sf_lists", None, Namespace(work=tmp_path, train=False))
     assert f"{tmp_path}/without_sf_lists/checkpoints" in capsys.readouterr().out
+
+
+def test_a_corpus_is_retrained_on_as_the_command_does(tmp_path):
+    """From a checkpoint and a corpus's own parts comes a stored candidate that parts what it has not seen."""
+    examples = [Example(text, label, f"{label}/{n}", "own") for label, texts in LABELLED for n, text in enumerate(texts)]
+    parts = Split(examples[::2], examples[1::4], examples[3::4])
+    options = Namespace(work=tmp_path, checkpoint=DEFAULT_FOLDER, device="cpu")
+    scores = peers.retrained_filter(parts, options).scores([example.text for example in parts.test])
+    labels = np.array([example.label is Label.SPAM for example in parts.test])
+
+    (folder,) = (tmp_path / "retrained" / "checkpoints").iterdir()
+    assert read_card(folder).base.name == read_card(DEFAULT_FOLDER).id
+    assert scores[~labels].max() < scores[labels].min()
 
 
 def test_origins_become_paths_of_the_manifest():
