@@ -44,6 +44,9 @@ MOST_VALIDATION = 400
 MOST_WRITTEN_HAM_LOST = 0.03
 """Share of the written ham in the validation mail that the threshold may lose."""
 
+WRITTEN = "written_mail"
+TODAY = 2
+"""So often a written message counts where scores are made to mean what they say: they are to be right about mail of today."""
 MOST_SHIFT = 20.0
 """A head may be so far off, in logits."""
 SAMPLE = "sitting_03"
@@ -55,8 +58,8 @@ CARD = """# The checkpoint that ships
 
 A GPT-2 of {parameters:,} parameters ({n_layer} blocks, width {n_embd}, {vocab_size:,} tokens, {n_positions} positions) with a
 two-class head on the last token. Beside it stands a table of {num_buckets:,} numbers: the logit of spam gets what the message's
-runs of {characters} characters and of {runs} tokens say, or those of {stretch} tokens in a row less {doubt:.2f} where that is
-more; and less {doubling:.2f} for each doubling of the length beyond {half} tokens.
+runs of {characters} characters and of {runs} tokens say, or those of its first {opening} tokens and {stretch} others in a row,
+less {doubt:.2f}, where that is more; and less {doubling:.2f} for each doubling of the length beyond {stretch} tokens.
 
 Made from public and written mail by `benchmarks/default_checkpoint.py`, which makes this page too: token vectors from
 neighbourhoods first; then the next token and, at every token, a label that is half the truth and half what linear models think
@@ -117,10 +120,14 @@ def write(
     if classifier.ngrams is None:
         raise ValueError("the card tells of a table of n-grams, and this classifier has none")
     validation = capped(parts.validation, MOST_VALIDATION)
-    raw = margins(classifier, tokenise(validation, tokenizer, classifier.budget()))
-    raw += centre(classifier, raw, labels_of(validation))
-    temperature = fit_temperature(labels_of(validation), raw)
-    point = _choose_threshold(validation, probabilities(raw, temperature), max_ham_lost)
+    # Scores mean what they say of all validation mail, not of as much of each corpus; the threshold is chosen on the latter.
+    raw, truth = margins(classifier, tokenise(parts.validation, tokenizer, classifier.budget())), labels_of(parts.validation)
+    repeated = [place for place, one in enumerate(parts.validation) for _ in range(TODAY if one.dataset == WRITTEN else 1)]
+    raw += centre(classifier, raw[repeated], truth[repeated])
+    temperature = fit_temperature(truth[repeated], raw[repeated])
+    places = {id(one): place for place, one in enumerate(parts.validation)}
+    scores = probabilities(raw[[places[id(one)] for one in validation]], temperature)
+    point = _choose_threshold(validation, scores, max_ham_lost)
     test = tokenise(parts.test, tokenizer, classifier.budget())
     rounded = copy.deepcopy(classifier)
     quantise(rounded)
@@ -204,7 +211,7 @@ def _ngrams_words(note: NGramsNote) -> dict[str, object]:
         "runs": runs,
         "counted": note.max_tokens,
         "stretch": note.stretch,
-        "half": note.stretch // 2,
+        "opening": note.opening,
         "doubt": note.doubt,
         "doubling": note.doubling,
     }
@@ -226,7 +233,7 @@ def capped(examples: Iterable[Example], most: int) -> list[Example]:
 def _choose_threshold(validation: Sequence[Example], scores: Numbers, max_ham_lost: float) -> OperatingPoint:
     """Choose the lowest threshold that loses no more ham than allowed, neither of all nor of what people get today."""
     labels = labels_of(validation)
-    written = [place for place, example in enumerate(validation) if example.dataset == "written_mail"]
+    written = [place for place, example in enumerate(validation) if example.dataset == WRITTEN]
     everything = choose_threshold(labels, scores, max_ham_lost)
     today = choose_threshold(labels[written], scores[written], MOST_WRITTEN_HAM_LOST)
     threshold = max(everything.threshold, today.threshold)
@@ -287,7 +294,7 @@ def _cell(measure: dict[str, float] | None) -> str:
 def _note(point: OperatingPoint, max_ham_lost: float) -> str:
     """Say how the threshold was chosen."""
     return (
-        f"the lowest that loses at most {max_ham_lost:.1%} of validation ham and {MOST_WRITTEN_HAM_LOST:.0%} of the written "
+        f"the lowest that loses at most {max_ham_lost:.2%} of validation ham and {MOST_WRITTEN_HAM_LOST:.0%} of the written "
         f"ham in it; it lost {point.ham_lost:,} of {point.num_ham:,}, which shows that it loses at most {point.bound:.2%} "
         f"of such ham, with 95 % confidence."
     )

@@ -85,9 +85,10 @@ class NGramsNote(_Part):
             so it may read on where the trunk would take long. With windows it reads what they hold.
         stretch: tokens of a stretch; where one, less the doubt, says more for spam than the whole, it counts instead. 0 for
             the whole alone.
+        opening: tokens of a message's beginning that stand before each stretch: sender and subject say what it is about.
         doubt: what the stretch that says most is doubted by, in logits.
-        doubling: what a message of a stretch's length loses, in logits, and as much again for each doubling of that: in mail of
-            a kind that was never seen much of what is new looks like spam, and in a long message there is more of it.
+        doubling: what a message loses, in logits, for each doubling of its length beyond a stretch's: in mail of a kind that was
+            never seen much of what is new looks like spam, and in a long message there is more of it.
     """
 
     num_buckets: int = Field(default=2**21, ge=2, le=2**26)
@@ -95,6 +96,7 @@ class NGramsNote(_Part):
     tokens: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     max_tokens: int = Field(default=0, ge=0, le=MOST_COUNTED)
     stretch: int = Field(default=0, ge=0, le=MOST_COUNTED)
+    opening: int = Field(default=0, ge=0, le=MOST_COUNTED)
     doubt: float = Field(default=0.0, ge=0.0, le=MOST_DOUBTED)
     doubling: float = Field(default=0.0, ge=0.0, le=MOST_DOUBTED)
 

@@ -1,14 +1,14 @@
 """What runs of characters and tokens say for spam: one number for each, summed beside the head's logits.
 
 A trunk that learned from some tens of thousands of messages knows little of words that it met twice; a table of n-grams knows
-those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv 1606.07792).
-N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message, however often it
-is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they spell, and quoted
-lines as what they quote. It costs little beside a trunk, so it may read more of a long message. Good words that a spammer adds
-to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every stretch of it: where
-one, less a doubt, says more for spam than the whole, it counts instead. What is new to the table looks like spam, and long
-messages have more of it, so that they lose something by their length. Only classifiers whose card says so have a table. Called
-by `classifier`, by `inference` and by the recipe of the default checkpoint.
+those, and nothing of order and meaning. Their sum knows more than either ("wide and deep", Cheng et al. 2016, arXiv
+1606.07792). N-grams share a table by a hash of theirs (Weinberger et al. 2009, arXiv 0902.2206), each counts once a message,
+however often it is repeated, and the more kinds a message has the less each of them says. Disguised words count as what they
+spell, and quoted lines as what they quote. It costs little beside a trunk, so it may read more of a long message. Good words
+that a spammer adds to drown his own (Lowd and Meek 2005, "Good Word Attacks on Statistical Spam Filters") do not reach every
+stretch of it: where one with the message's opening, less a doubt, says more for spam than the whole, it counts instead. What is
+new to the table looks like spam, and long messages have more of it, so that they lose something by their length. Only
+classifiers whose card says so have a table. Called by `classifier`, by `inference` and by the recipe of the default checkpoint.
 
 Shape letters: B sequences, T tokens of the longest, S sequences and stretches of them, N different n-grams of them all.
 """
@@ -74,14 +74,14 @@ class NGrams(nn.Module):
 
     def of(self, sequences: Iterable[Sequence[int]]) -> Tensor:
         """Do the same for sequences of any lengths: (B,) float32."""
-        cut = [stretches(sequence, self.note.stretch) for sequence in sequences]
+        cut = [stretches(sequence, self.note.stretch, self.note.opening) for sequence in sequences]
         said = self._sums(piece for pieces in cut for piece in pieces)  # (S,)
         counts = torch.tensor([len(pieces) for pieces in cut], dtype=torch.int64)
         owners = torch.arange(len(cut)).repeat_interleave(counts).to(said.device)
         most = said.new_zeros(len(cut)).scatter_reduce(0, owners, said, "amax", include_self=False)
         whole = said[(counts.cumsum(0) - counts).to(said.device)]  # it comes first
         lengths = said.new_tensor([len(pieces[0]) for pieces in cut])
-        doublings = (lengths / (self.note.stretch / 2 or math.inf)).log2().clamp(min=0.0)
+        doublings = (lengths / (self.note.stretch or math.inf)).log2().clamp(min=0.0)
         return torch.maximum(whole, most - self.note.doubt) - self.note.doubling * doublings
 
     def _sums(self, sequences: Iterable[Sequence[int]]) -> Tensor:
@@ -143,20 +143,22 @@ class NGrams(nn.Module):
         return [number for number in sequence if number < self._tokenizer.end_of_text]
 
 
-def stretches(sequence: Sequence[int], length: int) -> list[Sequence[int]]:
-    """Cut a sequence into stretches that overlap by half.
+def stretches(sequence: Sequence[int], length: int, opening: int = 0) -> list[Sequence[int]]:
+    """Cut a sequence into stretches that overlap by half, each behind its opening.
 
     Args:
         sequence: token ids.
         length: of a stretch; 0 for none.
+        opening: ids of the beginning that stand before each stretch, and belong to none.
 
     Returns:
-        The whole, and where it is longer than one its stretches, the last one at its end.
+        The whole, and where it is longer than opening and stretch its stretches, the last one at its end.
     """
-    left = len(sequence) - length
+    left = len(sequence) - opening - length
     if not length or left <= 0:
         return [sequence]
-    return [sequence, *(sequence[start : start + length] for start in (*range(0, left, length // 2), left))]
+    begin, rest = sequence[:opening], sequence[opening:]
+    return [sequence, *([*begin, *rest[start : start + length]] for start in (*range(0, left, length // 2), left))]
 
 
 def _hashed(

@@ -1,9 +1,13 @@
 """Texts get other dress, and what they say stays."""
 
 import random
+from collections import Counter
 
 import dressings
 import pytest
+
+from spamd.training.splits import Example
+from spamd.verdict import Label
 
 TEXT = "From: Shop @shop.example\nReply-To: @other.test\nSubject: Your {order}\n\nIt left on Monday.\n\n[link a.test -> b.test]"
 
@@ -78,3 +82,18 @@ def test_everything_in_the_wardrobe_can_be_worn():
         assert line.partition("{")[0] in worn
     for content_type, *_ in dressings._wardrobe()["parts"]:
         assert f"[attachment {content_type}" in worn
+
+
+def test_some_of_the_written_mail_is_dressed_and_nothing_else():
+    """Of both labels as much as was meant; mail of other corpora stays as it is."""
+    mail = [
+        Example(TEXT, label, str(number), dataset)
+        for dataset in (dressings.CORPUS, "other")
+        for label in Label
+        for number in range(400)
+    ]
+    found = dressings.some_dressed(mail, random.Random(1))
+    changed = Counter((a.dataset, a.label) for a, b in zip(mail, found, strict=True) if a.text != b.text)
+
+    assert {dressings.CORPUS} == {dataset for dataset, _ in changed}
+    assert all(changed[dressings.CORPUS, label] / 400 == pytest.approx(dressings.DRESSED, abs=0.1) for label in Label)
