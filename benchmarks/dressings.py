@@ -20,6 +20,8 @@ DRESSED = 0.25
 """Share of the written messages that are put into other dress: neither a footer nor an attached file makes spam of ham."""
 CORPUS = "written_mail"
 """Its dress is drawn anyway; what the mail of older corpora wears is part of what they teach."""
+REPLIES_ELSEWHERE = 0.12
+"""Share of all others, whatever their corpus, whose replies go to another address than the sender's."""
 WARDROBE = Path(__file__).with_suffix(".toml")
 SHARES = {"reply to": 0.25, "subject": 0.05, "banner": 0.1, "footer": 0.4, "parts": 0.5, "notes": 0.05}
 """How much of what is dressed gets each piece of dress; some get none of them, and stay as they are."""
@@ -36,11 +38,17 @@ _FIELDS = ("From: ", "Reply-To: ", "Subject: ")
 
 
 def some_dressed(examples: Iterable[Example], draw: random.Random) -> list[Example]:
-    """Put some of the written messages, of both labels alike, into other dress."""
-    return [
-        replace(one, text=dressed(one.text, draw)) if one.dataset == CORPUS and draw.random() < DRESSED else one
-        for one in examples
-    ]
+    """Put some written messages into other dress, and let replies to some others go elsewhere, of both labels alike."""
+    found = []
+    for one in examples:
+        if one.dataset == CORPUS and draw.random() < DRESSED:
+            found.append(replace(one, text=dressed(one.text, draw)))
+        elif one.text.startswith(_FIELDS) and draw.random() < REPLIES_ELSEWHERE:
+            head, gap, rest = one.text.partition("\n\n")
+            found.append(replace(one, text=_with_reply_to(head, draw) + gap + rest))
+        else:
+            found.append(one)
+    return found
 
 
 def dressed(text: str, draw: random.Random) -> str:

@@ -1,7 +1,9 @@
 """Texts get other dress, and what they say stays."""
 
 import random
+import re
 from collections import Counter
+from dataclasses import replace
 
 import dressings
 import pytest
@@ -84,8 +86,8 @@ def test_everything_in_the_wardrobe_can_be_worn():
         assert f"[attachment {content_type}" in worn
 
 
-def test_some_of_the_written_mail_is_dressed_and_nothing_else():
-    """Of both labels as much as was meant; mail of other corpora stays as it is."""
+def test_some_of_the_written_mail_is_dressed_and_of_the_others_replies_go_elsewhere():
+    """Of both labels as much as was meant; mail of other corpora gets nothing else, and what has no fields not that."""
     mail = [
         Example(TEXT, label, str(number), dataset)
         for dataset in (dressings.CORPUS, "other")
@@ -94,6 +96,12 @@ def test_some_of_the_written_mail_is_dressed_and_nothing_else():
     ]
     found = dressings.some_dressed(mail, random.Random(1))
     changed = Counter((a.dataset, a.label) for a, b in zip(mail, found, strict=True) if a.text != b.text)
+    others = [one.text for one in found if one.dataset != dressings.CORPUS]
+    elsewhere = dressings.REPLIES_ELSEWHERE
 
-    assert {dressings.CORPUS} == {dataset for dataset, _ in changed}
-    assert all(changed[dressings.CORPUS, label] / 400 == pytest.approx(dressings.DRESSED, abs=0.1) for label in Label)
+    assert all(changed["other", label] / 400 == pytest.approx(elsewhere, abs=0.05) for label in Label)
+    assert all(changed[dressings.CORPUS, label] / 400 > dressings.DRESSED for label in Label)
+    assert {TEXT.replace("@other.test", "@")} == {re.sub(r"(?<=Reply-To: @)[^\n]+", "", text) for text in others}
+    assert dressings.some_dressed([replace(one, text="No fields.") for one in mail[800:]], random.Random(1)) == [
+        replace(one, text="No fields.") for one in mail[800:]
+    ]
