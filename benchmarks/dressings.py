@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from teachers import WRITTEN
+
 from spamd.training.splits import Example
 
 DRESSED = 0.25
-"""Share of the written messages that are put into other dress: neither a footer nor an attached file makes spam of ham."""
-CORPUS = "written_mail"
-"""Its dress is drawn anyway; what the mail of older corpora wears is part of what they teach."""
+"""Share of the written messages that are put into other dress: neither a footer nor an attached file makes spam of ham. What the
+mail of older corpora wears is part of what they teach."""
 REPLIES_ELSEWHERE = 0.12
 """Share of all others, whatever their corpus, whose replies go to another address than the sender's."""
 WARDROBE = Path(__file__).with_suffix(".toml")
@@ -41,7 +42,7 @@ def some_dressed(examples: Iterable[Example], draw: random.Random) -> list[Examp
     """Put some written messages into other dress, and let replies to some others go elsewhere, of both labels alike."""
     found = []
     for one in examples:
-        if one.dataset == CORPUS and draw.random() < DRESSED:
+        if one.dataset == WRITTEN and draw.random() < DRESSED:
             found.append(replace(one, text=dressed(one.text, draw)))
         elif one.text.startswith(_FIELDS) and draw.random() < REPLIES_ELSEWHERE:
             head, gap, rest = one.text.partition("\n\n")

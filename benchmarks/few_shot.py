@@ -124,8 +124,8 @@ def scorers(
         classifier = copy.deepcopy(checkpoint.classifier)
         validating = shots[::VALIDATING]
         learning = [place for place in shots if place not in set(validating)]
-        learned = (tokenise([pool[place] for place in some], checkpoint.tokenizer, budget) for some in (learning, validating))
-        ngrams.learn(classifier, checkpoint.tokenizer, (next(learned), next(learned)), seed=SEED)
+        both = [tokenise([pool[place] for place in some], checkpoint.tokenizer, budget) for some in (learning, validating)]
+        ngrams.learn(classifier, checkpoint.tokenizer, (both[0], both[1]), seed=SEED)
         return margins(classifier, parts[1])
 
     def last_block(shots: Sequence[int]) -> Numbers:

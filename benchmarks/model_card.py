@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from teachers import WRITTEN
 
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.card import NGramsNote
@@ -44,7 +45,6 @@ MOST_VALIDATION = 400
 MOST_WRITTEN_HAM_LOST = 0.03
 """Share of the written ham in the validation mail that the threshold may lose."""
 
-WRITTEN = "written_mail"
 TODAY = 2
 """So often a written message counts where scores are made to mean what they say: they are to be right about mail of today."""
 MOST_SHIFT = 20.0

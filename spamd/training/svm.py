@@ -69,14 +69,18 @@ def read_rows(
     ends = [np.zeros(1, np.int64)]
     # Gone with its last reader, whatever happens to this process.
     with tempfile.TemporaryFile(dir=folder) as file:
-        for start in range(0, len(sequences), AT_ONCE):
-            buckets, shares, found = ngrams.rows(sequences[start : start + AT_ONCE])
-            entries = np.empty(len(buckets), _ENTRY)
-            entries["bucket"], entries["value"] = buckets, shares
-            file.write(entries.tobytes())
-            ends.append(found[1:] + ends[-1][-1])
-            display.advance(len(found) - 1)
-        file.flush()
+        try:
+            for start in range(0, len(sequences), AT_ONCE):
+                buckets, shares, found = ngrams.rows(sequences[start : start + AT_ONCE])
+                entries = np.empty(len(buckets), _ENTRY)
+                entries["bucket"], entries["value"] = buckets, shares
+                file.write(entries.tobytes())
+                ends.append(found[1:] + ends[-1][-1])
+                display.advance(len(found) - 1)
+            file.flush()
+        except OSError as error:
+            # A file without a name names nothing that the operator could make room in.
+            raise OSError(error.errno, error.strerror, str(folder or tempfile.gettempdir())) from error
         # A file of no bytes cannot be mapped.
         rows = np.memmap(file, _ENTRY, "r+") if ends[-1][-1] else np.empty(0, _ENTRY)
     return Rows(rows, np.concatenate(ends))
@@ -86,7 +90,7 @@ def weigh_by_rarity(rows: Rows, num_buckets: int) -> npt.NDArray[np.float32]:
     """Let n-grams count the more the rarer they are, and rows have a length of one on the mean.
 
     Args:
-        rows: changed in place, and left with the same meaning for whatever their number is.
+        rows: their values are changed in place, so that a cost means the same whatever the sizes of table and mail are.
         num_buckets: of the table.
 
     Returns:
@@ -101,9 +105,10 @@ def weigh_by_rarity(rows: Rows, num_buckets: int) -> npt.NDArray[np.float32]:
     for piece in pieces:
         piece["value"] *= rarity[piece["bucket"]]
         squares += float(np.square(piece["value"], dtype=np.float64).sum())
-    factors = rarity / np.float32(np.sqrt(squares / max(len(rows), 1)) or 1.0)
+    length = np.float32(np.sqrt(squares / max(len(rows), 1)) or 1.0)
     for piece in pieces:
-        piece["value"] *= factors[0] / rarity[0]
+        piece["value"] /= length
+    factors: npt.NDArray[np.float32] = rarity / length
     return factors
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import dressings
 import pytest
+from teachers import WRITTEN
 
 from spamd.training.splits import Example
 from spamd.verdict import Label
@@ -89,18 +90,15 @@ def test_everything_in_the_wardrobe_can_be_worn():
 def test_some_of_the_written_mail_is_dressed_and_of_the_others_replies_go_elsewhere():
     """Of both labels as much as was meant; mail of other corpora gets nothing else, and what has no fields not that."""
     mail = [
-        Example(TEXT, label, str(number), dataset)
-        for dataset in (dressings.CORPUS, "other")
-        for label in Label
-        for number in range(400)
+        Example(TEXT, label, str(number), dataset) for dataset in (WRITTEN, "other") for label in Label for number in range(400)
     ]
     found = dressings.some_dressed(mail, random.Random(1))
     changed = Counter((a.dataset, a.label) for a, b in zip(mail, found, strict=True) if a.text != b.text)
-    others = [one.text for one in found if one.dataset != dressings.CORPUS]
+    others = [one.text for one in found if one.dataset != WRITTEN]
     elsewhere = dressings.REPLIES_ELSEWHERE
 
     assert all(changed["other", label] / 400 == pytest.approx(elsewhere, abs=0.05) for label in Label)
-    assert all(changed[dressings.CORPUS, label] / 400 > dressings.DRESSED for label in Label)
+    assert all(changed[WRITTEN, label] / 400 > dressings.DRESSED for label in Label)
     assert {TEXT.replace("@other.test", "@")} == {re.sub(r"(?<=Reply-To: @)[^\n]+", "", text) for text in others}
     assert dressings.some_dressed([replace(one, text="No fields.") for one in mail[800:]], random.Random(1)) == [
         replace(one, text="No fields.") for one in mail[800:]

@@ -1,5 +1,7 @@
 """The support vector machine finds what LIBLINEAR finds, from rows that lie in a file."""
 
+import errno
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -79,3 +81,16 @@ def test_mail_without_ngrams_says_nothing(byte_tokenizer):
     assert np.isfinite(factors).all()
     assert not weights.any()
     assert counts == 0.0
+
+
+def test_a_full_disk_is_named(mail, byte_tokenizer, tmp_path, monkeypatch):
+    """The error says in which folder there is no room."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(NGrams, "rows", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        svm.read_rows(NGrams(NOTE, byte_tokenizer), mail.sequences, folder=tmp_path)
+
+    assert error.value.filename == str(tmp_path)
