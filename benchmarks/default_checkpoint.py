@@ -166,7 +166,9 @@ def untrained(train_part: Iterable[Example], tokenizer: Tokenizer, config: GPT2C
     return classifier
 
 
-def lessons(train_part: Sequence[Example], tokenizer: Tokenizer) -> Callable[[int], list[Message]]:
+def lessons(
+    train_part: Sequence[Example], tokenizer: Tokenizer, budgets: Sequence[int] = JOINT_BUDGETS
+) -> Callable[[int], list[Message]]:
     """Return what gives the messages of an epoch of joint training by its number; teachers learn when it is first asked."""
     teach = functools.cache(lambda: _teach(train_part, tokenizer))
     cuts = (LooseTokens(tokenizer, 0.0), LooseTokens(tokenizer, MERGES_LEFT_OUT))
@@ -179,7 +181,7 @@ def lessons(train_part: Sequence[Example], tokenizer: Tokenizer) -> Callable[[in
         taken = [(example.text, targets[example.dataset, example.origin], True) for example in varied]
         taken += [(text, target, False) for text, target in _crossings(varied, taught, draw)]
         draw.shuffle(taken)
-        return [Message(draw.choice(cuts).encode(text, draw.choice(JOINT_BUDGETS)), *label) for text, *label in taken]
+        return [Message(draw.choice(cuts).encode(text, draw.choice(budgets)), *label) for text, *label in taken]
 
     return epoch
 

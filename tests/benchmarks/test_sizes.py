@@ -44,6 +44,18 @@ def test_a_trunk_that_knows_nothing(tokenizer):
     assert "| 64x1 | 1.1 M | 2.2 |" in sizes.table({"64x1": found})
 
 
+def test_a_context_is_read_whole(tokenizer):
+    """Where the context is named, so much of a message is read, and the time of so much is told."""
+    config = GPT2Config(vocab_size=default_checkpoint.VOCABULARY_SIZE, n_positions=1024, n_embd=64, n_layer=1, n_head=1)
+    classifier = Classifier(GPT2(config), LastToken(64, 2))
+
+    found = sizes.judge(classifier, tokenizer, Split([], _mail(4), _mail(6)), 1024)
+
+    assert (64, 1, 256) == sizes.parse("64x1")
+    assert 1024 == classifier.max_tokens
+    assert 1 == sizes.table({"64x1x1024": found}).count(f" {found['milliseconds']['1024']:.1f} |")
+
+
 def test_the_better_trunk_has_the_smaller_roca(tokenizer):
     """A head that says spam of spam is right about all, one that says the opposite about none."""
     config = GPT2Config(vocab_size=default_checkpoint.VOCABULARY_SIZE, n_positions=512, n_embd=64, n_layer=1, n_head=1)
