@@ -6,9 +6,8 @@
 The dataset plays a site's own mail. Of it only what the checkpoint has not seen is used, by its card. Half of that, at most
 1,000 messages of each label, judges throughout; from the other half each draw takes as many ham as spam to learn from. Printed
 are means over draws with 95 % intervals (Student's t) of (1-ROCA) % and of spam caught at 0.5 % ham lost. `spamd, shipped` has
-learned none of the messages, `spamd` is what `spamd-admin retrain --dataset feedback` makes, `spamd, table` what `retrain` makes
-of the table of n-grams with four fifths of them, validated on the fifth, and `--last-block` also trains the last block with the
-trainer's defaults, which takes longer.
+learned none of the messages, `spamd` is what `spamd-admin retrain --dataset feedback` makes, and `--last-block` also trains the
+last block with the trainer's defaults, which takes longer.
 """
 
 import argparse
@@ -26,7 +25,7 @@ import word_counters
 from spamd.hooks.manager import load_plugins, lookup
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import DEFAULT_FOLDER, Checkpoint, load_checkpoint
-from spamd.training import adapting, evaluation, freezing, ngrams
+from spamd.training import adapting, evaluation, freezing
 from spamd.training.gathering import open_source
 from spamd.training.metrics import Numbers, by_label, caught_at, one_minus_roca
 from spamd.training.parts import labels_of, margins, tokenise
@@ -37,8 +36,6 @@ CAUGHT_AT = 0.005
 MOST_JUDGES = 1000
 """Messages of each label that judge at the most."""
 FEWEST_JUDGES = 50
-VALIDATING = 5
-"""One message of so many says how far what the others taught is to be believed."""
 SEED = 123
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """97.5 % quantile of Student's t for so many draws; beyond, 2.262 is taken, a little too much."""
@@ -105,34 +102,21 @@ def scorers(
     pool: Sequence[Example], judges: Sequence[Example], checkpoint: Checkpoint, *, with_last_block: bool
 ) -> dict[str, Scorer]:
     """Name the filters, each as a function of what it learns from."""
-    card, truth = checkpoint.card, labels_of(pool)
-    budget = checkpoint.classifier.budget()
-    parts = [tokenise(part, checkpoint.tokenizer, budget) for part in (pool, judges)]
-    own = adapting.read(checkpoint.classifier, parts[0])
-    theirs = adapting.read(checkpoint.classifier, parts[1])
-    hidden = theirs.features[:, :-1] * (theirs.scale / own.scale)
-    features = np.hstack([hidden, theirs.features[:, -1:]])
+    truth, budget = labels_of(pool), checkpoint.classifier.budget()
+    judging = tokenise(judges, checkpoint.tokenizer, budget)
+    shipped = margins(checkpoint.classifier, judging)
 
     def adapted(shots: Sequence[int]) -> Numbers:
-        mine = adapting.Read(own.features[shots], own.margins[shots], own.scale)
-        width, _ = adapting.choose_width(mine, truth[shots], temperature=card.temperature, seed=SEED)
-        change = adapting.fit(mine.features, mine.margins, truth[shots], temperature=card.temperature, width=width)
-        moved: Numbers = theirs.margins + features @ change
-        return moved
-
-    def with_table(shots: Sequence[int]) -> Numbers:
         classifier = copy.deepcopy(checkpoint.classifier)
-        validating = shots[::VALIDATING]
-        learning = [place for place in shots if place not in set(validating)]
-        both = [tokenise([pool[place] for place in some], checkpoint.tokenizer, budget) for some in (learning, validating)]
-        ngrams.learn(classifier, checkpoint.tokenizer, (both[0], both[1]), seed=SEED)
-        return margins(classifier, parts[1])
+        part = tokenise([pool[place] for place in shots], checkpoint.tokenizer, budget)
+        adapting.learn(classifier, part, temperature=checkpoint.card.temperature, seed=SEED)
+        return margins(classifier, judging)
 
     def last_block(shots: Sequence[int]) -> Numbers:
         classifier = copy.deepcopy(checkpoint.classifier)
         part = tokenise([pool[place] for place in shots], checkpoint.tokenizer, budget)
         train(classifier, part, part, Recipe("last-block", freezing.last_block, seed=SEED))
-        return margins(classifier, parts[1])
+        return margins(classifier, judging)
 
     def counting(make: Callable[[], word_counters.Peer]) -> Scorer:
         def learned(shots: Sequence[int]) -> Numbers:
@@ -142,9 +126,7 @@ def scorers(
 
         return learned
 
-    found: dict[str, Scorer] = {"spamd, shipped": lambda _: theirs.margins, "spamd": adapted}
-    if checkpoint.classifier.ngrams:
-        found["spamd, table"] = with_table
+    found: dict[str, Scorer] = {"spamd, shipped": lambda _: shipped, "spamd": adapted}
     if with_last_block:
         found["spamd, last block"] = last_block
     return found | {name: counting(make) for name, make in word_counters.peers().items() if name != "tfidf_svm"}

@@ -46,10 +46,10 @@ def adapt_candidate(
     base = _base(settings, registry)
     if base in PUBLISHED:
         raise CheckpointError(
-            f"{base} has no head that could be adapted to feedback; train on other mail first, or name another --base."
+            f"{base} has learned nothing that could be adapted to feedback; train on other mail first, or name another --base."
         )
     folder, weights_dir = base_folder(registry, base), settings.state_dir / "weights"
-    # With its own head, whatever the settings want of a training: that is what is bent, saved and compared.
+    # With its own head, whatever the settings want of a training: that is what is saved and compared.
     head = read_card(folder).head
     start = start_from_checkpoint(folder, plugins.heads, head, seed=settings.training.seed, weights_dir=weights_dir)
     with working_in(settings.state_dir / WORK), show_on(sys.stderr) as display:
@@ -63,6 +63,7 @@ def adapt_candidate(
             weights_dir=weights_dir,
             device=device,
             display=display,
+            work_dir=settings.state_dir / WORK,
         )
     return outcome, mail
 

@@ -214,11 +214,11 @@ def _report(settings: Settings, outcome: "Outcome", mail: "Mail") -> str:
 
 
 def _refuse_idle_options(context: typer.Context) -> None:
-    """Refuse what bending the last layer towards feedback has no use for, rather than ignore it."""
+    """Refuse what learning from feedback has no use for, rather than ignore it."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if source and source.name == "COMMANDLINE" and parameter.name not in FOR_FEEDBACK:
-            reason = f"has no effect with --dataset {FEEDBACK} alone, which bends the last layer only."
+            reason = f"has no effect with --dataset {FEEDBACK} alone, which teaches the table of n-grams or bends the last layer."
             raise typer.BadParameter(reason, ctx=context, param_hint=parameter.opts[0])
 
 

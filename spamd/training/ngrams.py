@@ -4,7 +4,7 @@ A support vector machine learns from the mail what its n-grams say, beside what 
 is added to the table. How far it trusts the classifier is chosen by validation mail: of mail like that which the classifier knows
 it pays to trust it, other mail is better learned anew. Where what was learned does not make the labels of validation mail
 likelier, the table stays as it was. Touches neither trunk nor head, and chooses no threshold. Called by `retraining`, after the
-trainer, and by the benchmark `few_shot`.
+trainer; from few labels the table learns in `local_words`.
 
 Shape letters: N messages of the training part, V of the validation part.
 """

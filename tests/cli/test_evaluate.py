@@ -91,7 +91,7 @@ def test_another_head_is_not_exchanged_for_feedback(admin, mail, registry):
 
 @pytest.mark.parametrize("option", [["--epochs", "3"], ["--no-causal-mask"], ["--freeze", "lora"], ["--processes", "2"]])
 def test_options_without_effect_on_feedback_are_refused(admin, option):
-    """What bends the last layer only has no use for them, and says so."""
+    """What learns from few labels has no use for them, and says so."""
     ran = admin("retrain", "--dataset", "feedback", *option)
 
     assert 64 == ran.code

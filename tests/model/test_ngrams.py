@@ -19,7 +19,7 @@ from spamd.model.classifier import SPAM, Classifier, pad
 from spamd.model.heads import spamd_register_heads
 from spamd.model.ngrams import NGrams, stretches
 from spamd.model.tokenizer import Tokenizer
-from spamd.training import adapting, freezing, parts
+from spamd.training import freezing, parts
 from spamd.training.recipe import Recipe
 from spamd.training.splits import Example
 from spamd.training.trainer import train
@@ -293,13 +293,6 @@ def test_training_goes_by_the_sum(classifier: Classifier, byte_tokenizer: Tokeni
     assert is_trained is not torch.equal(before, classifier.ngrams.weight)  # type: ignore[union-attr]
 
 
-def test_few_labels_bend_the_sum(classifier: Classifier, byte_tokenizer: Tokenizer) -> None:
-    """What adapting reads of a message is what scoring reads."""
-    mail = part(8, byte_tokenizer)
-
-    assert adapting.read(classifier, mail).margins == pytest.approx(parts.margins(classifier, mail), abs=1e-4)
-
-
 @pytest.fixture
 def far_reader(tmp_path: Path, tiny_classifier: Classifier, byte_tokenizer: Tokenizer) -> Path:
     """A checkpoint whose trunk reads 100 tokens and whose table reads 400."""
@@ -346,7 +339,6 @@ def test_training_reads_both_budgets(far_reader: Path, policy: str) -> None:
     examples = [Example(f"{label} {text}", label, "here", "long") for label, text in zip(labels, TEXTS * 4, strict=True)]
     mail = parts.tokenise(examples, loaded.tokenizer, loaded.classifier.budget())
     expected = parts.margins(loaded.classifier, mail)
-    found = adapting.read(loaded.classifier, mail).margins
     policies = freezing.spamd_register_freezing_policies()
 
     training = train(loaded.classifier, mail, mail, Recipe(policy, policies[policy], epochs=1, learning_rate=1e-9, seed=1))
@@ -354,7 +346,6 @@ def test_training_reads_both_budgets(far_reader: Path, policy: str) -> None:
     signs = torch.tensor(mail.labels) * 2.0 - 1.0
     loss = torch.nn.functional.softplus(-signs * torch.from_numpy(expected)).mean()
     assert 400 == max(mail.lengths)
-    assert found == pytest.approx(expected, abs=1e-4)
     assert training.epochs[0].validation_loss == pytest.approx(float(loss), rel=1e-4)
 
 

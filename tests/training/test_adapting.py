@@ -1,56 +1,40 @@
-"""A few labelled messages bend the last layer no further than they must, and are judged by what was learned without them."""
+"""A few labelled messages teach a checkpoint, and are judged by what was learned without them."""
 
 import numpy as np
 import pytest
 import torch
-from teaching import HEADS, lesson, part, write_folder
+from safetensors.torch import load_file
+from teaching import HEADS, lesson, write_folder
 
 from spamd.errors import TrainingError
-from spamd.model.checkpoint import HeadNote, read_card, save_variant
-from spamd.model.heads import MeanPool
+from spamd.model.card import NGramsNote
+from spamd.model.checkpoint import HeadNote, read_card, save_checkpoint, save_variant
+from spamd.model.ngrams import NGrams
 from spamd.training import adapting
 from spamd.training.datasets import folder
 from spamd.training.gathering import Source, gather
 from spamd.training.judging import answer_of
-from spamd.training.parts import margins
 from spamd.training.progress import SILENT
 from spamd.training.starts import start_from_checkpoint
 
 CPU = torch.device("cpu")
 
 
+@pytest.fixture
+def counting_checkpoint(tiny_classifier, tiny_checkpoint, byte_tokenizer, tmp_path):
+    """The tiny checkpoint with a table of n-grams that knows nothing yet, and hears stretches."""
+    note = NGramsNote(num_buckets=2**14, characters=(2, 3), tokens=(1,), max_tokens=400, stretch=64, doubt=0.1)
+    tiny_classifier.ngrams = NGrams(note, byte_tokenizer)
+    card = read_card(tiny_checkpoint).model_copy(update={"ngrams": note, "threshold": 0.6})
+    return save_checkpoint(tmp_path / "counting", tiny_classifier, byte_tokenizer, card)
+
+
 def _adapt(tiny_checkpoint, path, tmp_path):
-    """Adapt the tiny checkpoint to a folder of mail."""
+    """Adapt a checkpoint to a folder of mail."""
     mail = gather([Source("feedback", path, folder(path))], seed=3, balance=False, display=SILENT, cut="none")
     start = start_from_checkpoint(tiny_checkpoint, HEADS, HeadNote(), seed=3)
     places = {"checkpoints_dir": tmp_path / "stored", "weights_dir": tmp_path / "weights"}
     return mail, adapting.adapt(start, mail, max_ham_lost=0.05, seed=3, device=CPU, display=SILENT, **places)
-
-
-def test_margins_are_those_of_the_whole_model(tiny_classifier, byte_tokenizer):
-    """Read in two steps, a message gets the margin that it gets in one; after bending too."""
-    mail = part(10, byte_tokenizer)
-    found = adapting.read(tiny_classifier, mail)
-
-    assert margins(tiny_classifier, mail).tolist() == pytest.approx(found.margins.tolist(), abs=1e-4)
-
-    change = adapting.fit(found.features, found.margins, mail.labels, temperature=1.0, width=0.3)
-    adapting.bend(tiny_classifier, found, change)
-
-    assert margins(tiny_classifier, mail).tolist() == pytest.approx((found.margins + found.features @ change).tolist(), abs=1e-4)
-
-
-def test_a_narrow_prior_changes_little(tiny_classifier, byte_tokenizer):
-    """The narrower the prior, the less the last layer moves."""
-    mail = part(10, byte_tokenizer)
-    found = adapting.read(tiny_classifier, mail)
-    moved = [
-        float(np.abs(adapting.fit(found.features, found.margins, mail.labels, temperature=1.0, width=width)).sum())
-        for width in (1e-4, 1e-2, 1.0)
-    ]
-
-    assert sorted(moved) == moved
-    assert moved[0] < 0.01 < moved[2]
 
 
 def test_an_untrained_checkpoint_learns_the_lesson(tiny_checkpoint, tmp_path):
@@ -60,18 +44,20 @@ def test_an_untrained_checkpoint_learns_the_lesson(tiny_checkpoint, tmp_path):
 
     assert outcome.candidate.figures.roca.value < outcome.current.answer.figures.roca.value
     assert not outcome.decision.is_worse
-    assert (tiny_checkpoint.name, adapting.METHOD) == (card.training["started_from"], card.training["method"])
+    assert (tiny_checkpoint.name, "last layer bent") == (card.training["started_from"], card.training["method"])
     assert tiny_checkpoint.name == adapting.root_of(card)
-    assert 0.5 == card.threshold
+    assert (0.5, 1.0) == (card.threshold, card.temperature)
     assert {"ham": 60, "spam": 60} == mail.counts["train"]
 
 
-def test_only_the_last_layer_changes(tiny_checkpoint, tmp_path):
-    """The stored checkpoint loads, and scores other mail."""
+def test_without_a_table_only_the_last_layer_changes(tiny_checkpoint, tmp_path):
+    """Trunk and all else are those that it came from, and the stored checkpoint loads, and scores other mail."""
     _, outcome = _adapt(tiny_checkpoint, write_folder(tmp_path / "mail", 8), tmp_path)
     options = {"weights_dir": None, "device": CPU, "seed": 1, "display": SILENT}
     card, answer = answer_of(outcome.folder, HEADS, lesson(20, seed=9), **options)
 
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny_checkpoint, outcome.folder))
+    assert {"head.linear.weight", "head.linear.bias"} == {name for name in after if not after[name].equal(before[name])}
     assert outcome.folder.name == card.id
     assert np.isfinite(answer.judged.scores).all()
 
@@ -82,14 +68,6 @@ def test_one_label_is_too_little(tiny_checkpoint, tmp_path):
         _adapt(tiny_checkpoint, write_folder(tmp_path / "mail", 3), tmp_path)
 
 
-def test_another_head_is_refused(tiny_classifier, byte_tokenizer):
-    """A head whose last layer is not ours to bend is named."""
-    tiny_classifier.head = MeanPool(32, 2)
-
-    with pytest.raises(TrainingError, match="not MeanPool"):
-        adapting.read(tiny_classifier, part(4, byte_tokenizer))
-
-
 def test_whole_numbers_stay(tiny_checkpoint, tmp_path):
     """What came of a checkpoint that computes in int8 does so too: its trunk is the same."""
     card = read_card(tiny_checkpoint).model_copy(update={"arithmetic": "int8"})
@@ -97,3 +75,27 @@ def test_whole_numbers_stay(tiny_checkpoint, tmp_path):
     _, outcome = _adapt(folder, write_folder(tmp_path / "mail", 8), tmp_path)
 
     assert "int8" == read_card(outcome.folder).arithmetic
+
+
+def test_where_there_is_a_table_nothing_but_it_changes(counting_checkpoint, tmp_path):
+    """The candidate is better, its threshold is the old one, and a checkpoint adapted either way names where it came from."""
+    _, outcome = _adapt(counting_checkpoint, write_folder(tmp_path / "mail", 20), tmp_path)
+    card = read_card(outcome.folder)
+    before, after = (load_file(folder / "model.safetensors") for folder in (counting_checkpoint, outcome.folder))
+
+    assert {"ngrams.weight"} == {name for name in after if not after[name].equal(before[name])}
+    assert outcome.candidate.figures.roca.value < outcome.current.answer.figures.roca.value
+    assert ("table of n-grams taught", 40) == (card.training["method"], card.training["learned_from"])
+    assert (0.6, counting_checkpoint.name) == (card.threshold, adapting.root_of(card))
+    assert card.temperature / 1.0 == pytest.approx(card.ngrams.doubt / 0.1)
+
+
+def test_what_the_card_says_is_what_the_candidate_does(counting_checkpoint, tmp_path):
+    """Scored by the stored candidate, words of the feedback are told apart in mail that it has not seen."""
+    _, outcome = _adapt(counting_checkpoint, write_folder(tmp_path / "mail", 20), tmp_path)
+    options = {"weights_dir": None, "device": CPU, "seed": 1, "display": SILENT}
+    (_, before), (_, after) = (
+        answer_of(folder, HEADS, lesson(30, seed=9), **options) for folder in (counting_checkpoint, outcome.folder)
+    )
+
+    assert after.figures.roca.value < 1.0 < before.figures.roca.value
