@@ -62,7 +62,7 @@ NUM_BUCKETS = 2**22
 """Numbers in the table, of two bytes each. With half as many the (1-ROCA) on unseen mail was larger, by corpus by 1 to 45 %."""
 STRETCH_TOKENS, OPENING_TOKENS = 128, 32
 """Of a longer message the table believes its opening and a stretch instead, where they say more for spam than the whole."""
-DOUBT, DOUBLING = 0.35, 0.08
+DOUBT, DOUBLING = 0.25, 0.08
 """How much less it believes the stretch, and a longer message, before head and table are weighed (`NGramsNote`). Less of both
 finds more spam that hides behind ham, and loses more ham of a corpus that nothing was learned from."""
 JOINT_BUDGETS = (96, 128, 128, 256)
@@ -75,7 +75,7 @@ MOST_ASKED_ABOUT = 2500
 """Messages of each corpus and label that those models learn from and are asked about, at the most."""
 MOST_COUNTED = 5000
 """Messages of each public corpus and label whose n-grams are counted, at the most."""
-QUOTED = 0.12
+QUOTED = 0.3
 """Share of them that is counted once more as what a reply quotes: neither quoting nor being answered is an excuse for spam."""
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""

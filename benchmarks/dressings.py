@@ -18,7 +18,7 @@ from teachers import WRITTEN
 
 from spamd.training.splits import Example
 
-DRESSED = 0.25
+DRESSED = 0.2
 """Share of the written messages that are put into other dress: neither a footer nor an attached file makes spam of ham. What the
 mail of older corpora wears is part of what they teach."""
 REPLIES_ELSEWHERE = 0.12
