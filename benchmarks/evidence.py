@@ -24,7 +24,7 @@ from spamd.training.splits import Example
 
 STIFFNESS = 0.9
 """Of the linear model: the less, the stiffer (C)."""
-WRITTEN_WEIGHT = 0.5
+WRITTEN_WEIGHT = 0.4
 """A written message counts as much as so many of a public corpus. They are many, and of like hands: where they count more, the
 table knows their like better, and less of mail of corpora that nothing was learned from."""
 
