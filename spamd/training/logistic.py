@@ -1,6 +1,6 @@
 """Logistic regression under a normal prior, for few messages, and the folds that judge it.
 
-Numbers in, numbers out; knows nothing of classifiers. Called by `last_layer` and `local_words`.
+Numbers in, numbers out; knows nothing of classifiers. Called by `adapting`, `last_layer` and `local_words`.
 
 Shape letters: N messages, F features.
 """

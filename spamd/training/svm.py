@@ -3,7 +3,7 @@
 Dual coordinate descent for the squared hinge loss (Hsieh et al. 2008, "A Dual Coordinate Descent Method for Large-scale Linear
 SVM", algorithm 1), as LIBLINEAR does it. That library holds every row several times in memory; here rows lie in a file, and a
 step looks at one of them. Knows nothing of classifiers and thresholds. Called by `ngrams` and by the recipe of the default
-checkpoint.
+checkpoint; `local_words` takes its rows from here.
 
 Shape letters: N messages, M n-grams of all of them, each counted once a message.
 """
