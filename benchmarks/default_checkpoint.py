@@ -6,9 +6,10 @@
 made, so that a run that was stopped goes on where it was. Stages: `texts` (what `message_text` makes of every message, without
 duplicates, split by hash), `vocabulary`, `joint` (next token and label at every prefix, from token vectors or, with `--start`,
 from a checkpoint on; half of each label is what `teachers.py` thinks, and half of the texts are crossed from two messages, where
-that is the whole label), `tuning` (the product's own trainer on mail as people get it, some of it as spammers rewrite theirs, and
-half-way back; with `--start`, half-way back to that as well; with `--tokens 0` neither), `evidence` (a table of n-grams beside
-the head), `judgement` (calibration, threshold, figures, model card) and, with `--install`, the copy into `spamd/model/default/`.
+that is the whole label), `tuning` (the product's own trainer on mail as people get it, some of it as spammers rewrite theirs,
+beside what tables of n-grams say that have not seen it; and half-way back; with `--start`, half-way back to that as well; with
+`--tokens 0` neither), `evidence` (the table of all mail, and how much it and the head count), `judgement` (calibration,
+threshold, figures, model card) and, with `--install`, the copy into `spamd/model/default/`.
 
 Nothing of the validation and test parts is trained on, in any stage. Same seed, same machine, same checkpoint.
 """
@@ -40,6 +41,7 @@ from spamd.model.checkpoint import DEFAULT_FOLDER
 from spamd.model.classifier import Classifier
 from spamd.model.gpt2 import GPT2, INITIAL_DEVIATION, GPT2Config
 from spamd.model.heads import LastToken
+from spamd.model.ngrams import NGrams
 from spamd.model.tokenizer import Tokenizer, train_vocabulary
 from spamd.training import freezing, splits
 from spamd.training.parts import labels_of, tokenise
@@ -115,8 +117,9 @@ def main() -> None:
     classifier = joint(parts.train, tokenizer, options)
     if options.until == "joint":
         return
-    tuning(parts, classifier, tokenizer, options)
-    join_evidence(parts, classifier, tokenizer)
+    counted = count(parts.train, tokenizer)
+    tuning(parts, classifier, counted, options)
+    join_evidence(classifier, counted.table, tokenizer, parts.validation)
     folder = judgement(parts, classifier, tokenizer, options)
     print((folder / "README.md").read_text(encoding="utf-8"))
     if options.install:
@@ -214,8 +217,26 @@ def _crossings(varied: Sequence[Example], taught: teachers.Teachers, draw: rando
     return found
 
 
-def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, options: argparse.Namespace) -> None:
-    """Stage 4: fine-tuning of all layers by the product's own trainer, in place."""
+def count(train_part: Sequence[Example], tokenizer: Tokenizer) -> evidence.Counted:
+    """Choose the mail whose n-grams are counted: all that the caps let through, some once more as quoted, some in other dress."""
+    chosen = model_card.capped((one for one in train_part if one.dataset != teachers.WRITTEN), MOST_COUNTED)
+    chosen += [one for one in train_part if one.dataset == teachers.WRITTEN]
+    draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
+    chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
+    chosen += [replace(one, text=variations.quoted(one.text, draw)) for one in chosen if draw.random() < QUOTED]
+    note = NGramsNote(
+        num_buckets=NUM_BUCKETS,
+        max_tokens=COUNTED_TOKENS,
+        stretch=STRETCH_TOKENS,
+        opening=OPENING_TOKENS,
+        doubt=DOUBT,
+        doubling=DOUBLING,
+    )
+    return evidence.Counted(dressings.some_dressed(chosen, draw), tokenizer, note, seed=SEED)
+
+
+def tuning(parts: splits.Split, classifier: Classifier, counted: evidence.Counted, options: argparse.Namespace) -> None:
+    """Stage 4: fine-tuning of all layers by the product's own trainer, in place, beside what n-grams say already."""
     file = options.work / "tuned.safetensors"
     if file.exists():
         classifier.load_state_dict(load_file(file))
@@ -233,9 +254,9 @@ def tuning(parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, op
         precision="auto",
     )
     print(f"tuning: {len(chosen):,} messages, {options.epochs} times drawn", flush=True)
-    chosen_part, judges_part = (tokenise(examples, tokenizer, MAX_TOKENS) for examples in (chosen, judges))
+    train_part, validation = counted.beside(chosen, judges, MAX_TOKENS)
     before = {name: value.detach().cpu().clone() for name, value in classifier.state_dict().items()}
-    train(classifier.to(options.device), chosen_part, judges_part, recipe, Lines(sys.stdout))
+    train(classifier.to(options.device), train_part, validation, recipe, Lines(sys.stdout))
     weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
     if options.tokens:
         # Half-way back: fine-tuned on mail as it is, but not all the way to certainty (Wortsman et al. 2022, "Model soups").
@@ -254,34 +275,17 @@ def _started(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("ngrams.")}
 
 
-def join_evidence(
-    parts: splits.Split, classifier: Classifier, tokenizer: Tokenizer, weighed_on: Sequence[Example] | None = None
-) -> None:
-    """Stage 5: a table of n-grams, from all training mail that the caps let through, joined with the classifier in place.
+def join_evidence(classifier: Classifier, ngrams: NGrams, tokenizer: Tokenizer, weighed_on: Sequence[Example]) -> None:
+    """Stage 5: the table of n-grams joined with the classifier in place.
 
     Args:
-        parts: what the table learns from.
         classifier: gets the table.
+        ngrams: the table.
         tokenizer: of both.
-        weighed_on: the mail that says how much head and table count; the validation part where it is not told.
+        weighed_on: the mail that says how much head and table count, which neither has learned from.
     """
-    chosen = model_card.capped((one for one in parts.train if one.dataset != teachers.WRITTEN), MOST_COUNTED)
-    chosen += [one for one in parts.train if one.dataset == teachers.WRITTEN]
+    judges = model_card.capped(weighed_on, model_card.MOST_VALIDATION)
     draw = random.Random(SEED)  # noqa: S311  a seeded draw, not a secret
-    chosen = [replace(one, text=variations.real_ends(one.text, draw)) for one in chosen]
-    chosen += [replace(one, text=variations.quoted(one.text, draw)) for one in chosen if draw.random() < QUOTED]
-    chosen = dressings.some_dressed(chosen, draw)
-    note = NGramsNote(
-        num_buckets=NUM_BUCKETS,
-        max_tokens=COUNTED_TOKENS,
-        stretch=STRETCH_TOKENS,
-        opening=OPENING_TOKENS,
-        doubt=DOUBT,
-        doubling=DOUBLING,
-    )
-    ngrams = evidence.table(chosen, tokenizer, note, seed=SEED)
-    print(f"n-grams of {len(chosen):,} messages are counted", flush=True)
-    judges = model_card.capped(parts.validation if weighed_on is None else weighed_on, model_card.MOST_VALIDATION)
     # As it is, and once more as spammers rewrite theirs: head and table are believed for what they say of both.
     judges += variations.rewritten(judges, [one.text for one in judges if one.label is Label.HAM], draw)
     classifier.max_tokens = MAX_TOKENS

@@ -64,9 +64,10 @@ less {doubt:.2f}, where that is more; and less {doubling:.2f} for each doubling 
 Made from public and written mail by `benchmarks/default_checkpoint.py`, which makes this page too: token vectors from
 neighbourhoods first; then the next token and, at every token, a label that is half the truth and half what linear models think
 that have not seen the message, beside texts crossed from two messages, for which what those models think is all of the label;
-then the label at the last token, with some of the mail as spammers rewrite theirs, and some in other dress: banners, footers,
-attached files, addresses for replies. The table is a linear model over the same mail, some of it once more as what a reply
-quotes, and some in other dress; how much it and the head count was found on validation mail, as it is and rewritten.
+then the label at the last token, beside what tables say that have not seen the message, so that the trunk learns what they do not
+tell, with some of the mail as spammers rewrite theirs, and some in other dress: banners, footers, attached files, addresses for
+replies. The table is a linear model over the same mail, some of it once more as what a reply quotes, and some in other dress; how
+much it and the head count was found on validation mail, as it is and rewritten.
 
 - **Reads** version {text_version} of the text: the trunk at most {max_tokens} tokens of a message, the table {counted:,}.
 - **Threshold** {threshold:.4f}: {note}

@@ -234,7 +234,7 @@ def unseen_filter(name: str, parts: Split, options: argparse.Namespace) -> list[
     tokenizer, classifier = unseen_trunk(parts, settings)
     # The table has seen three of the corpora in question, the trunk none: they are compared where they are equals.
     equal = [example for example in parts.validation if example.dataset not in LEFT_OUT]
-    default_checkpoint.join_evidence(parts, classifier, tokenizer, equal)
+    default_checkpoint.join_evidence(classifier, default_checkpoint.count(parts.train, tokenizer).table, tokenizer, equal)
     return [checkpoint_filter(default_checkpoint.judgement(parts, classifier, tokenizer, settings))]
 
 
@@ -249,7 +249,7 @@ def unseen_trunk(parts: Split, options: argparse.Namespace) -> tuple[Tokenizer, 
     classifier = Classifier(GPT2(config), LastToken(config.n_embd, 2))
     if not (settings.work / "tuned.safetensors").exists():
         classifier = default_checkpoint.joint(others.train, tokenizer, settings)
-    default_checkpoint.tuning(others, classifier, tokenizer, settings)
+    default_checkpoint.tuning(others, classifier, default_checkpoint.count(others.train, tokenizer), settings)
     return tokenizer, classifier
 
 

@@ -30,9 +30,12 @@ class _Tail(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, hidden: Tensor, block: int, lengths: Tensor, read: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(B, T, D), (B,) and, where n-grams are read, ids (B, T) and lengths (B,) -> (B, C)."""
-        evidence = self.classifier.evidence(*read) if read else None
+    def forward(
+        self, hidden: Tensor, block: int, lengths: Tensor, read: tuple[Tensor, Tensor] | None, evidence: Tensor | None
+    ) -> Tensor:
+        """(B, T, D), (B,) and, where n-grams are read, ids (B, T) and lengths (B,), or evidence that is known, (B,) -> (B, C)."""
+        if read:
+            evidence = self.classifier.evidence(*read)
         return self.classifier.from_block(hidden, block, lengths, evidence)
 
 
@@ -89,10 +92,15 @@ class Inputs:
         hidden, lengths = self.caches[which].batch(batch)
         # Validation has no gradients for torch's wrapper to wait for.
         tail = self._tail if torch.is_grad_enabled() else _Tail(self.classifier)
-        read = self.parts[which].pad(batch) if self.classifier.ngrams else None
+        part = self.parts[which]
+        read = evidence = None
+        if part.evidence is not None:
+            evidence = torch.from_numpy(part.evidence[list(batch)]).to(hidden.device)
+        elif self.classifier.ngrams:
+            read = part.pad(batch)
         with computing_in(self._recipe.precision, hidden.device):
-            logits = cast("Tensor", tail(hidden, self.block, lengths, read))
-        return logits, torch.from_numpy(self.parts[which].labels[list(batch)]).to(logits.device)
+            logits = cast("Tensor", tail(hidden, self.block, lengths, read, evidence))
+        return logits, torch.from_numpy(part.labels[list(batch)]).to(logits.device)
 
     def gathering(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Let processes exchange gradients with the last piece of a step only."""

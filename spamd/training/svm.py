@@ -120,7 +120,7 @@ def learn(
     Args:
         rows: n-grams of each.
         labels: 0 or 1, (N,).
-        costs: what it costs to be on the wrong side of the margin (C), (N,), above 0.
+        costs: what it costs to be on the wrong side of the margin (C), (N,); from a message of cost 0 nothing is learned.
         beside: one more number that is known of each message, (N,); zeros for none.
         num_buckets: of the table.
         seed: of the order in which messages are looked at.
@@ -131,13 +131,14 @@ def learn(
     """
     draw = np.random.default_rng(seed)
     weights, weight_beside = np.zeros(num_buckets, np.float32), 0.0
-    signs, slack = np.where(labels == 1, 1.0, -1.0), 0.5 / costs
+    known = np.flatnonzero(costs)
+    signs, slack = np.where(labels == 1, 1.0, -1.0), 0.5 / np.where(costs > 0.0, costs, 1.0)
     squares = [float(np.square(rows[row][1], dtype=np.float64).sum()) for row in range(len(rows))]
     steepness = np.asarray(squares) + np.square(beside) + slack
     alphas = np.zeros(len(rows))
     for _ in range(MOST_PASSES):
         farthest = 0.0
-        for row in draw.permutation(len(rows)).tolist():
+        for row in draw.permutation(known).tolist():
             buckets, values = rows[row]
             sign, alpha = signs[row], alphas[row]
             said = float(weights[buckets] @ values) + weight_beside * beside[row]

@@ -28,7 +28,8 @@ def _moved(work, tokens):
     classifier.load_state_dict(weights)
     options = Namespace(work=work, epochs=1, device="cpu", tokens=tokens, start=DEFAULT_FOLDER)
     tokenizer = default_checkpoint.vocabulary([], work, DEFAULT_FOLDER)
-    default_checkpoint.tuning(Split(_mail(16), _mail(4), []), classifier, tokenizer, options)
+    mail = _mail(16)
+    default_checkpoint.tuning(Split(mail, _mail(4), []), classifier, default_checkpoint.count(mail, tokenizer), options)
     return classifier.head.linear.weight.detach() - weights["head.linear.weight"]
 
 

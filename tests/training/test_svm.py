@@ -94,3 +94,14 @@ def test_a_full_disk_is_named(mail, byte_tokenizer, tmp_path, monkeypatch):
         svm.read_rows(NGrams(NOTE, byte_tokenizer), mail.sequences, folder=tmp_path)
 
     assert error.value.filename == str(tmp_path)
+
+
+def test_what_costs_nothing_teaches_nothing(mail, rows, byte_tokenizer):
+    """Messages of cost 0 might as well not be there, whatever their labels."""
+    svm.weigh_by_rarity(rows, NOTE.num_buckets)
+    free = np.arange(len(rows)) % 3 == 0
+    labels = np.where(free, 1 - mail.labels, mail.labels)
+    weights, _ = svm.learn(rows, labels, 1.0 - free, np.zeros(len(rows)), num_buckets=NOTE.num_buckets, seed=1)
+    theirs = LinearSVC(fit_intercept=False, tol=1e-6, max_iter=10_000).fit(_matrix(rows)[~free], labels[~free])
+
+    assert (_matrix(rows) @ weights).tolist() == pytest.approx(theirs.decision_function(_matrix(rows)).tolist(), abs=0.05)

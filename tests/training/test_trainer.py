@@ -1,12 +1,16 @@
 """The loop learns, repeats itself, keeps its best epoch, touches only what the policy names, and stops at nonsense."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from teaching import part
 
 from spamd.errors import TrainingError
+from spamd.model.card import NGramsNote
 from spamd.model.heads import MeanPool
+from spamd.model.ngrams import NGrams
 from spamd.training import freezing, trainer
 from spamd.training.parts import accuracy, margins
 from spamd.training.trainer import Recipe, schedule, train
@@ -70,6 +74,33 @@ def test_the_same_seed_gives_the_same_weights(tiny_classifier, mail):
 
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in start)
     assert any(not torch.equal(trained[0][name], trained[2][name]) for name in start)
+
+
+def test_what_is_known_already_is_not_learned(tiny_classifier, mail):
+    """Beside evidence that is certain of each label nothing is left to learn; beside silence as much as without it."""
+    start = _weights(tiny_classifier)
+    moved = []
+    for loudness in (None, 0.0, 50.0):
+        tiny_classifier.load_state_dict(start)
+        evidence = [None if loudness is None else np.float32(loudness) * (2 * one.labels - 1).astype(np.float32) for one in mail]
+        parts = [replace(one, evidence=known) for one, known in zip(mail, evidence, strict=True)]
+        train(tiny_classifier, *parts, _recipe(weight_decay=0.0))
+        moved.append(float((tiny_classifier.head.linear.weight - start["head.linear.weight"]).detach().abs().max()))
+
+    assert moved[0] == moved[1]
+    assert moved[2] < 0.01 * moved[0]
+
+
+def test_evidence_stands_for_the_table(tiny_classifier, mail, byte_tokenizer):
+    """A table beside the head is not asked where evidence is given."""
+    note = NGramsNote(num_buckets=2**10, max_tokens=64)
+    tiny_classifier.ngrams = NGrams(note, byte_tokenizer)
+    torch.nn.init.constant_(tiny_classifier.ngrams.weight, 100.0)
+    silent = [replace(one, evidence=np.zeros(len(one.labels), np.float32)) for one in mail]
+    beside_table, beside_silence = (train(tiny_classifier, *parts, _recipe("head-only", epochs=1)) for parts in (mail, silent))
+
+    assert beside_table.steps[0].loss > 10.0
+    assert beside_silence.steps[0].loss < 1.0
 
 
 def test_the_cache_changes_nothing_but_time(tiny_classifier, mail):
