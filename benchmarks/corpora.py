@@ -73,6 +73,8 @@ SOURCES = (
     Source("written_mail_held_out", datasets.folder, is_held_out=True),
     Source("phishing_pot", only(Label.SPAM), is_held_out=True),
 )
+QUOTED = 0.15
+"""Share of the mail of fine-tuning that stands in a reply, as what that quotes."""
 HELD_OUT = frozenset(source.name for source in SOURCES if source.is_held_out)
 
 
@@ -123,14 +125,16 @@ def epoch(train: Iterable[Example], seed: int, number: int) -> list[Example]:
 
 
 def finish(train: Iterable[Example], seed: int) -> list[Example]:
-    """Draw what fine-tuning is done on: mail with its sender, some of it rewritten by spammers, some in other dress."""
+    """Draw what fine-tuning is done on: mail with its sender, some rewritten by spammers, some quoted, some in other dress."""
     draw = random.Random(seed)  # noqa: S311  a seeded draw, not a secret
     most = {source.name: source.finish for source in SOURCES}
     grouped = _by_kind(train)
     chosen: list[Example] = []
     for (name, _), found in sorted(grouped.items()):
         chosen += draw.sample(found, min(len(found), most[name]))
-    return dressings.some_dressed(variations.rewritten(chosen, _hams(grouped), draw), draw)
+    chosen = variations.rewritten(chosen, _hams(grouped), draw)
+    chosen = [replace(one, text=variations.quoted(one.text, draw)) if draw.random() < QUOTED else one for one in chosen]
+    return dressings.some_dressed(chosen, draw)
 
 
 def _hams(grouped: Mapping[tuple[str, Label], Iterable[Example]]) -> list[str]:

@@ -229,7 +229,8 @@ def unseen_filter(name: str, parts: Split, options: argparse.Namespace) -> list[
     if folders:
         return [checkpoint_filter(folders[-1].parent)]
     settings = copy.copy(options)
-    settings.work, settings.epochs, settings.max_ham_lost, settings.start = work, 1, default_checkpoint.MAX_HAM_LOST, None
+    settings.work, settings.epochs, settings.start = work, default_checkpoint.EPOCHS, None
+    settings.max_ham_lost = default_checkpoint.MAX_HAM_LOST
     work.mkdir(parents=True, exist_ok=True)
     tokenizer, classifier = unseen_trunk(parts, settings)
     # The table has seen three of the corpora in question, the trunk none: they are compared where they are equals.
