@@ -34,6 +34,18 @@ def test_fine_tuning_sees_so_many_of_each_label_and_the_same_every_time():
     assert any(one.text != train[int(one.origin)].text for one in found)
 
 
+def test_fine_tuning_sees_some_mail_quoted():
+    """Of both labels about `QUOTED` of the messages stand in a reply: the subject says so too."""
+    train = [
+        Example(f"Subject: {n}\n\nWords {n} of mail", Label("spam" if n % 2 else "ham"), str(n), "spamassassin")
+        for n in range(1600)
+    ]
+
+    found = Counter(one.label for one in corpora.finish(train, 1) if one.text.startswith("Subject: Re: "))
+
+    assert all(0.7 * corpora.QUOTED < found[label] / 800 < 1.3 * corpora.QUOTED for label in Label)
+
+
 def test_what_is_held_out_names_corpora_that_exist():
     """The corpora judged with alone are the ones the card speaks of."""
     assert {"written_mail_held_out", "phishing_pot"} == corpora.HELD_OUT
