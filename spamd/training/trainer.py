@@ -1,9 +1,9 @@
 """The training loop, read top to bottom.
 
-Cross-entropy on the logits that the head gives for each message, AdamW, one learning rate that rises shortly and falls to zero,
-validation after each epoch, and the weights of the best epoch at the end. What trains is decided by a freezing policy, what is
-good enough by `gate`; no checkpoint is saved here, only, where a folder is given, the state that an interrupted training goes on
-from. Called by `retraining`, the recipe of the default checkpoint and the benchmarks.
+Cross-entropy on the logits that the head gives for each message, beside its table or other evidence, AdamW, one learning rate
+that rises shortly and falls to zero, validation after each epoch, and the weights of the best epoch at the end. What trains is
+decided by a freezing policy, what is good enough by `gate`; no checkpoint is saved here, only, where a folder is given, the state
+that an interrupted training goes on from. Called by `retraining`, the recipe of the default checkpoint and the benchmarks.
 
 The same messages, settings and seed give the same weights on the same machine with the same number of threads and processes,
 interrupted or not.

@@ -1,4 +1,4 @@
-"""The table of n-grams learns what parts ham from spam, and is as loud beside the head as mail unknown to both says."""
+"""The table of n-grams learns what parts ham from spam, is heard as a stranger, and is as loud as mail unknown to it says."""
 
 import random
 from dataclasses import replace
