@@ -15,7 +15,6 @@ Shape letters: B sequences, T tokens of the longest, S sequences and stretches o
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from spamd.model.card import NGramsNote
+from spamd.model.quoting import unquoted
 from spamd.model.spelling import spelled
 from spamd.model.tokenizer import Tokenizer
 
@@ -34,9 +34,6 @@ _HALF, _LOW = np.uint64(32), np.uint64(2**32 - 1)
 
 _Integers = npt.NDArray[np.int64]
 _NONE: _Integers = np.zeros(0, np.int64)
-
-_QUOTES = re.compile(r"^(?:> ?)+", re.MULTILINE)
-"""What a reply puts before the lines that it quotes: whoever writes spam can write that too."""
 
 AT_ONCE = 64
 """Sequences whose n-grams are found at once: enough that numpy does the work, and not more than caches hold."""
@@ -133,7 +130,7 @@ class NGrams(nn.Module):
         """Say which characters and which tokens count of a sequence."""
         known = self._known(sequence)
         written = self._tokenizer.decode(known)
-        text = spelled(_QUOTES.sub("", written))
+        text = spelled(unquoted(written))
         # A letter is four tokens at the most, those of its bytes.
         tokens = known if text == written else self._known(self._tokenizer.encode(text, 4 * len(text) + 1).ids)
         return text.lower(), tokens
