@@ -66,7 +66,7 @@ LAST_YEAR = 2021
 MOST_TEST = 3000
 """Messages of each label of a corpus that is left out that are tested on at the most."""
 SCORED_AT_ONCE = 512
-TRAIN_TOKENS = 8_000_000
+TRAIN_TOKENS = 16_000_000
 
 
 @dataclass(frozen=True)

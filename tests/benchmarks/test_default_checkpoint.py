@@ -19,26 +19,29 @@ def _mail(number):
     return [Example(f"Subject: {n}\n\n{kinds[n % 2][0]} {n}", kinds[n % 2][1], str(n), "sms_tr") for n in range(number)]
 
 
-def _moved(work, tokens):
+def _moved(work, start):
     """Fine-tune the shipped weights; return how the head's weights differ from before, (2, D)."""
     work.mkdir()
     config = default_checkpoint.CONFIG
     classifier = Classifier(GPT2(config), LastToken(config.n_embd, 2))
     weights = default_checkpoint._started(DEFAULT_FOLDER)
     classifier.load_state_dict(weights)
-    options = Namespace(work=work, epochs=1, device="cpu", tokens=tokens, start=DEFAULT_FOLDER)
+    options = Namespace(work=work, epochs=1, device="cpu", start=start)
     tokenizer = default_checkpoint.vocabulary([], work, DEFAULT_FOLDER)
     mail = _mail(16)
     default_checkpoint.tuning(Split(mail, _mail(4), []), classifier, default_checkpoint.count(mail, tokenizer), options)
     return classifier.head.linear.weight.detach() - weights["head.linear.weight"]
 
 
-def test_fine_tuning_goes_half_way_back_twice_but_without_joint_training_not_at_all(tmp_path):
-    """With joint training a quarter of the way from the start is left, and all of it where fine-tuning is all there is."""
-    whole, quarter = _moved(tmp_path / "tuned", 0), _moved(tmp_path / "joint", 1)
+def test_fine_tuning_goes_part_of_the_way(tmp_path, monkeypatch):
+    """So much of it is kept, from a start on and from what joint training made."""
+    known, first = _moved(tmp_path / "known", DEFAULT_FOLDER), _moved(tmp_path / "first", None)
+    monkeypatch.setattr(default_checkpoint, "KEPT", 1.0)
+    whole = _moved(tmp_path / "whole", DEFAULT_FOLDER)
 
     assert whole.abs().max() > 0.0
-    torch.testing.assert_close(quarter, whole / 4.0, rtol=1e-2, atol=1e-7)
+    for moved in (known, first):
+        torch.testing.assert_close(moved, whole * 0.4, rtol=1e-2, atol=1e-7)
 
 
 def test_without_joint_training_a_start_stays_what_it_is(tmp_path):
