@@ -359,10 +359,19 @@ def test_disguised_words_count_as_what_they_spell(ngrams: NGrams) -> None:
     assert _says(ngrams, b"you won today, lottery") == _says(ngrams, b"y0u w0n 70d4y, l o t t e r y")
 
 
-def test_quoted_lines_count_as_what_they_quote(ngrams: NGrams) -> None:
+@pytest.mark.parametrize("quoted", ["> a prize\n> for you", ">> a prize\n>> for you", "> > a prize\n>for you"])
+def test_quoted_lines_count_as_what_they_quote(ngrams: NGrams, quoted: str) -> None:
     """Spam in the dress of a reply says what it says without."""
+    plain, rewritten, other = (
+        set(ngrams.rows([list(text.encode())])[0].tolist()) for text in ("a prize\nfor you", quoted, "5 > 4")
+    )
+    assert plain == rewritten
+    assert set(ngrams.rows([list(b"5  4")])[0].tolist()) != other
+
+
+def test_who_wrote_what_is_quoted_says_nothing(ngrams: NGrams) -> None:
+    """The line above a quotation is as easily forged as its marks."""
     assert _says(ngrams, b"\na prize\nfor you") == _says(ngrams, b"On 2/3/2026, Mia Berg wrote:\n> a prize\n> for you")
-    assert _says(ngrams, b"5 > 4") != _says(ngrams, b"5  4")
 
 
 def test_no_letter_is_lost_by_spelling(ngrams: NGrams) -> None:
