@@ -66,8 +66,8 @@ neighbourhoods first; then the next token and, at every token, a label that is h
 that have not seen the message, beside texts crossed from two messages, for which what those models think is all of the label;
 then the label at the last token, beside what tables say that have not seen the message, so that the trunk learns what they do not
 tell, with some of the mail as spammers rewrite theirs, and some in other dress: banners, footers, attached files, addresses for
-replies. The table is a linear model over the same mail, some of it once more as what a reply quotes, and some in other dress; how
-much it and the head count was found on validation mail, as it is and rewritten.
+replies. The table is a linear model over the same mail, some of it once more as what a reply quotes, some of it once more in
+part, and some in other dress; how much it and the head count was found on validation mail, as it is and rewritten.
 
 - **Reads** version {text_version} of the text: the trunk at most {max_tokens} tokens of a message, the table {counted:,}.
 - **Threshold** {threshold:.4f}: {note}

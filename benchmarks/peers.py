@@ -235,7 +235,7 @@ def unseen_filter(name: str, parts: Split, options: argparse.Namespace) -> list[
     tokenizer, classifier = unseen_trunk(parts, settings)
     # The table has seen three of the corpora in question, the trunk none: they are compared where they are equals.
     equal = [example for example in parts.validation if example.dataset not in LEFT_OUT]
-    default_checkpoint.join_evidence(classifier, default_checkpoint.count(parts.train, tokenizer).table, tokenizer, equal)
+    default_checkpoint.join_evidence(classifier, default_checkpoint.table(parts.train, tokenizer), tokenizer, equal)
     return [checkpoint_filter(default_checkpoint.judgement(parts, classifier, tokenizer, settings))]
 
 

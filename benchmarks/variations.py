@@ -58,6 +58,8 @@ _NUM_LENDERS = 4
 _MOST_MARKS = 40
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 _MOST_SENTENCES = 8
+_LEAST_EXCERPT = 250
+_MOST_OF_IT = 0.8
 _MOST_CHARACTERS_CROSSED = 4000
 
 
@@ -114,6 +116,25 @@ def _stretch(body: str, draw: random.Random) -> str:
     sentences = _SENTENCE_END.split(body[:_MOST_CHARACTERS_CROSSED])
     start = draw.randrange(len(sentences))
     return " ".join(sentences[start : start + draw.randint(1, _MOST_SENTENCES)])
+
+
+def excerpt(text: str, draw: random.Random) -> str | None:
+    """Take a stretch of a message's body, its beginning, its end or one in between, under the fields that it had.
+
+    Args:
+        text: as `message_text` makes it.
+        draw: chance.
+
+    Returns:
+        An eighth to three fifths of the body, 250 characters at the least; None where that is nearly all of it.
+    """
+    head, gap, body = text.partition("\n\n")
+    length = max(_LEAST_EXCERPT, int(len(body) * draw.uniform(0.12, 0.6)))
+    left = len(body) - length
+    if length >= _MOST_OF_IT * len(body):
+        return None
+    start = draw.choice((0, left, draw.randrange(left + 1), draw.randrange(left + 1)))
+    return head + gap + body[start : start + length]
 
 
 def real_ends(text: str, draw: random.Random) -> str:

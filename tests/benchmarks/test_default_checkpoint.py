@@ -1,6 +1,7 @@
 """How far fine-tuning moves what ships."""
 
 from argparse import Namespace
+from dataclasses import replace
 
 import default_checkpoint
 import torch
@@ -44,6 +45,25 @@ def test_fine_tuning_goes_part_of_the_way(tmp_path, monkeypatch):
     assert whole.abs().max() > 0.0
     for moved in (known, first):
         torch.testing.assert_close(moved, whole * kept, rtol=1e-2, atol=1e-7)
+
+
+def test_the_table_that_ships_learns_from_stretches_too(tmp_path, monkeypatch):
+    """A share of the long messages is counted once more, in part; where it learns beside fine-tuning none is."""
+    counted = []
+    monkeypatch.setattr(default_checkpoint.evidence.Counted, "_learn", lambda self, _: counted.append(self._examples))
+    tokenizer = default_checkpoint.vocabulary([], tmp_path, DEFAULT_FOLDER)
+    words = " ".join(map(str, range(500)))
+    mail = [replace(one, text=f"{one.text} {words}") for one in _mail(200)]
+
+    default_checkpoint.table(mail, tokenizer)
+    _ = default_checkpoint.count(mail, tokenizer).table
+
+    with_stretches, without = counted
+    assert with_stretches[: len(without)] == without
+    stretches = with_stretches[len(without) :]
+    assert 0.5 < len(stretches) / len(without) < 0.7
+    assert {one.label for one in stretches} == set(Label)
+    assert all(len(one.text) < 0.7 * len(words) for one in stretches)
 
 
 def test_without_joint_training_a_start_stays_what_it_is(tmp_path):

@@ -58,6 +58,36 @@ def test_what_is_crossed_keeps_the_form_and_takes_from_both(seed):
     assert set(body.split()) <= set(TEXT.split()) | set(other.split())
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_an_excerpt_is_a_stretch_of_the_body_under_its_fields(seed: int) -> None:
+    """It is no longer than three fifths of the body, and nothing is made up."""
+    fields = TEXT.partition("\n\n")[0]
+    body = " ".join(map(str, range(1000)))
+    taken = variations.excerpt(f"{fields}\n\n{body}", random.Random(seed))
+
+    assert taken is not None
+    assert taken.startswith(f"{fields}\n\n")
+    stretch = taken.removeprefix(f"{fields}\n\n")
+    assert stretch in body
+    assert 250 <= len(stretch) <= 0.6 * len(body)
+
+
+def test_excerpts_come_from_all_over_the_body() -> None:
+    """Some begin where it begins, some end where it ends, some do neither."""
+    body = " ".join(map(str, range(1000)))
+    taken = [str(variations.excerpt(f"Subject: x\n\n{body}", random.Random(seed))).partition("\n\n")[2] for seed in range(60)]
+    begins, ends = ({body.startswith(one) for one in taken}, {body.endswith(one) for one in taken})
+
+    assert begins == ends == {True, False}
+    assert any(not body.startswith(one) and not body.endswith(one) for one in taken)
+
+
+@pytest.mark.parametrize("text", ["", "Subject: x", TEXT, "Subject: x\n\n" + "a" * 300])
+def test_a_short_message_has_no_excerpt(text: str) -> None:
+    """It would be the message itself, or nearly."""
+    assert all(variations.excerpt(text, random.Random(seed)) is None for seed in range(20))
+
+
 def test_crossings_differ():
     """What two messages give together is not one text."""
     other = "We met. We spoke. We left.\nWe came back. We slept."
