@@ -80,9 +80,10 @@ MOST_COUNTED = 5000
 QUOTED = 0.3
 """Share of them that is counted once more as what a reply quotes: neither quoting nor being answered is an excuse for spam."""
 EXCERPTS = 0.6
-"""Share of all that is counted of which a stretch is counted once more, where the table that ships learns: what it reads of a
-long message is stretches too, and each of a ham's has to be one."""
+"""Share of what is counted that is counted once more in part, where the table that ships learns: it reads long messages in parts
+too, and every part of a good one has to pass for ham."""
 EXCERPTS_SEED = 77
+"""Of the draw of these parts; the other draws are the same with and without them."""
 MERGES_LEFT_OUT = 0.1
 """Share of byte-pair merges that joint training leaves out in every other message."""
 TUNING_RATE = 2e-4
@@ -227,7 +228,7 @@ def _crossings(varied: Sequence[Example], taught: teachers.Teachers, draw: rando
 
 
 def table(train_part: Sequence[Example], tokenizer: Tokenizer) -> NGrams:
-    """Let the table that ships learn: from what is counted for fine-tuning, and from stretches of most of that."""
+    """Let the table that ships learn: from what is counted for fine-tuning, and from stretches of the longer messages."""
     chosen = _counted(train_part)
     draw = random.Random(EXCERPTS_SEED)  # noqa: S311  a seeded draw, not a secret
     cut = [(one, variations.excerpt(one.text, draw)) for one in chosen if draw.random() < EXCERPTS]
@@ -236,7 +237,7 @@ def table(train_part: Sequence[Example], tokenizer: Tokenizer) -> NGrams:
 
 
 def count(train_part: Sequence[Example], tokenizer: Tokenizer) -> evidence.Counted:
-    """Count the n-grams of the mail beside whose tables is fine-tuned: they are six, and learn from no stretches."""
+    """Choose what the tables learn from that fine-tuning hears: no stretches, for they are six."""
     return evidence.Counted(_counted(train_part), tokenizer, _note(), seed=SEED)
 
 
