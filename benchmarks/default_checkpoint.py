@@ -5,11 +5,11 @@
 `--data` holds the unpacked corpora, one folder each (`corpora.py` says which are used and how); `--work` keeps what each stage
 made, so that a run that was stopped goes on where it was. Stages: `texts` (what `message_text` makes of every message, without
 duplicates, split by hash), `vocabulary`, `joint` (next token and label at every prefix, from token vectors or, with `--start`,
-from a checkpoint on; half of each label is what `teachers.py` thinks, and half of the texts are crossed from two messages, where
-that is the whole label), `tuning` (the product's own trainer on mail as people get it, some of it as spammers rewrite theirs,
-beside what tables of n-grams say that have not seen it; then part of the way back, with `--start` to that), `evidence` (the
-table of all mail, and how much it and the head count), `judgement` (calibration, threshold, figures, model card) and, with
-`--install`, the copy into `spamd/model/default/`.
+from a checkpoint on; half of each label is what `teachers.py` thinks, and half of the texts are crossed from two messages,
+where that is the whole label), `tuning` (the product's own trainer on mail as people get it, some of it as spammers rewrite
+theirs, beside what tables of n-grams say that have not seen it; then part of the way back, with `--start` to that), `evidence`
+(the table of all mail and of stretches of it, and how much it and the head count), `judgement` (calibration, threshold,
+figures, model card) and, with `--install`, the copy into `spamd/model/default/`.
 
 Nothing of the validation and test parts is trained on, in any stage. Same seed, same machine, same checkpoint.
 """

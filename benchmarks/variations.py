@@ -119,14 +119,15 @@ def _stretch(body: str, draw: random.Random) -> str:
 
 
 def excerpt(text: str, draw: random.Random) -> str | None:
-    """Take a stretch of a message's body, its beginning, its end or one in between, under the fields that it had.
+    """Take a stretch of a message's body, its beginning, its end or one in between, under what stands above the body.
 
     Args:
         text: as `message_text` makes it.
         draw: chance.
 
     Returns:
-        An eighth to three fifths of the body, 250 characters at the least; None where that is nearly all of it.
+        An eighth to three fifths of what follows the first empty line, 250 characters at the least; None where that is nearly
+        all of it.
     """
     head, gap, body = text.partition("\n\n")
     length = max(_LEAST_EXCERPT, int(len(body) * draw.uniform(0.12, 0.6)))

@@ -1,4 +1,4 @@
-"""How far fine-tuning moves what ships."""
+"""How far fine-tuning moves what ships, and what its table learns from."""
 
 from argparse import Namespace
 from dataclasses import replace
@@ -62,7 +62,9 @@ def test_the_table_that_ships_learns_from_stretches_too(tmp_path, monkeypatch):
     assert with_stretches[: len(without)] == without
     stretches = with_stretches[len(without) :]
     assert 0.5 < len(stretches) / len(without) < 0.7
-    assert {one.label for one in stretches} == set(Label)
+    labels = {one.origin: one.label for one in without}
+    assert set(labels.values()) == {one.label for one in stretches} == set(Label)
+    assert all(one.label is labels[one.origin] for one in stretches)
     assert all(len(one.text) < 0.7 * len(words) for one in stretches)
 
 
