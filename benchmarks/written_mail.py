@@ -35,6 +35,8 @@ MAILERS = ("", "Apple Mail (2.3774)", "Microsoft Outlook 16.0", "Mozilla Thunder
 LEGACY_CHARSETS = ("iso-8859-1", "iso-8859-2", "windows-1252", "koi8-r", "gb18030", "iso-2022-jp", "euc-kr")
 FIRST_DATE = datetime(2020, 1, 6, 7, 0, tzinfo=UTC)
 DATE_RANGE_MINUTES = 6 * 365 * 24 * 60
+PICTURES_SHOWN = 0.6
+"""How often a page shows the pictures that come with it; otherwise they are attached."""
 
 
 @dataclass
@@ -91,25 +93,34 @@ def build(message: WrittenMessage) -> bytes:
     structure = draw.choices(("plain", "html", "both"), weights=(40, 20, 40))[0]
     charset = _charset(_plain(message) + message.fields.get("preheader", ""), draw)
     encoding = draw.choice(("8bit", "quoted-printable", "base64"))
+    files = [(*_type(content_type), name, draw.randbytes(draw.randint(200, 900))) for content_type, name in message.attachments]
+    pictures = [one for one in files if one[0] == "image"]
+    if pictures and (structure == "plain" or draw.random() > PICTURES_SHOWN):
+        pictures = []
+    page = _html(message, len(pictures))
     if structure in ("plain", "both"):
         mail.set_content(_plain(message), charset=charset, cte=encoding)
     if structure == "html":
-        mail.set_content(_html(message), subtype="html", charset=charset, cte=encoding)
+        mail.set_content(page, subtype="html", charset=charset, cte=encoding)
     elif structure == "both":
-        mail.add_alternative(_html(message), subtype="html", charset=charset, cte=encoding)
-    for content_type, name in message.attachments:
-        maintype, _, subtype = content_type.partition("/")
-        if maintype in ("message", "multipart"):
-            # What stands in these would have to be messages itself.
-            maintype, subtype = "application", "octet-stream"
-        mail.add_attachment(
-            draw.randbytes(draw.randint(200, 900)), maintype=maintype, subtype=subtype or "octet-stream", filename=name
-        )
+        mail.add_alternative(page, subtype="html", charset=charset, cte=encoding)
+    for number, (maintype, subtype, name, data) in enumerate(pictures):
+        shown_by = mail.get_body(("related", "html")) or mail
+        shown_by.add_related(data, maintype, subtype, filename=name, cid=f"<{number}@picture.example>", disposition="inline")
+    for maintype, subtype, name, data in files:
+        if (maintype, subtype, name, data) not in pictures:
+            mail.add_attachment(data, maintype=maintype, subtype=subtype, filename=name)
     for part in mail.walk():
         if part.is_multipart():
             # The standard library would draw one that nobody can draw again.
             part.set_boundary(f"=_{draw.getrandbits(96):024x}")
     return mail.as_bytes()
+
+
+def _type(written: str) -> tuple[str, str]:
+    """Part a content type; what stands in a message or a multipart would have to be messages itself."""
+    maintype, _, subtype = written.partition("/")
+    return ("application", "octet-stream") if maintype in ("message", "multipart") else (maintype, subtype or "octet-stream")
 
 
 def _add_header(mail: EmailMessage, message: WrittenMessage, draw: random.Random) -> None:
@@ -155,13 +166,14 @@ def _plain(message: WrittenMessage) -> str:
     return message.body + links
 
 
-def _html(message: WrittenMessage) -> str:
-    """The body as simple HTML, with a hidden preheader where one was written."""
+def _html(message: WrittenMessage, num_pictures: int) -> str:
+    """The body as simple HTML, with a hidden preheader where one was written, and so many of the message's own pictures."""
     preheader = message.fields.get("preheader", "")
     hidden = f'<div style="display:none;max-height:0">{html.escape(preheader)}</div>\n' if preheader else ""
     paragraphs = "\n".join(f"<p>{html.escape(part).replace(chr(10), '<br>')}</p>" for part in message.body.strip().split("\n\n"))
     links = "\n".join(f'<p><a href="{html.escape(url)}">{html.escape(shown or url)}</a></p>' for shown, url in message.links)
-    return f"<!DOCTYPE html>\n<html><body>\n{hidden}{paragraphs}\n{links}\n</body></html>\n"
+    pictures = "".join(f'<p><img src="cid:{number}@picture.example"></p>\n' for number in range(num_pictures))
+    return f"<!DOCTYPE html>\n<html><body>\n{hidden}{paragraphs}\n{links}\n{pictures}</body></html>\n"
 
 
 def main() -> None:

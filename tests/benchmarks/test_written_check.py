@@ -5,6 +5,8 @@ import pytest
 import written_check
 import written_mail
 
+from spamd.mail.text import message_text
+
 BODY = (
     "We have moved your appointment to Tuesday at nine, please bring the form that you were sent with the letter in May, and "
     "come ten minutes early so that we can find your file."
@@ -52,6 +54,23 @@ def test_surface_holds_no_words(message):
 
     assert not words & set(BODY.lower().split())
     assert (1, 1, True) == (described["links"], described["attachments"], described["is reply"])
+
+
+@pytest.mark.parametrize("label", ["ham", "spam"])
+def test_pages_show_the_pictures_that_come_with_them(message, label):
+    """Of messages with a picture some pages show it, whatever the label; every picture stays a part of its name."""
+    message.fields["label"], message.attachments = label, [("image/png", "shot.png"), ("application/pdf", "a.pdf")]
+    shown = 0
+    for number in range(60):
+        message.fields["subject"], message.body = f"look {number}", "Here.\n"
+        raw = written_mail.build(message)
+        text = message_text(raw).text
+        assert "[attachment image/png shot.png]\n[attachment application/pdf a.pdf]" in text
+        assert raw == written_mail.build(message)
+        assert ("[picture only]" in text) == (b"Content-ID: <0@picture.example>" in raw)
+        shown += "[picture only]" in text
+
+    assert 12 <= shown <= 34
 
 
 def test_surface_that_tells_is_found():
