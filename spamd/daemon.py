@@ -150,12 +150,9 @@ class Daemon:
     async def reload(self) -> None:
         """Serve the promoted checkpoint and the reloadable settings from now on; on any fault keep the old ones and say why."""
         notify_reloading()
-        loop = asyncio.get_running_loop()
         try:
             settings = load_settings(self._settings_file)
-            scorer = await loop.run_in_executor(self._loader, self._load_promoted)
-            if self._doors:
-                self._doors.renew_certificate()
+            scorer = await self._load_anew()
         except (SpamdError, OSError) as error:
             log.error("reload refused", reason=str(error), **self._model())  # noqa: TRY400  the sentence says it all
         except Exception as error:  # noqa: BLE001  a daemon that filters mail must survive a bad checkpoint
@@ -177,13 +174,28 @@ class Daemon:
         """Load the checkpoint that is promoted now; in a thread of its own."""
         return self._load(self._registry.current())
 
+    async def _load_anew(self) -> LoadedScorer:
+        """Load the promoted checkpoint and the certificate; where the certificate cannot be used, neither."""
+        loop = asyncio.get_running_loop()
+        scorer = await loop.run_in_executor(self._loader, self._load_promoted)
+        try:
+            if self._doors:
+                self._doors.renew_certificate()
+        except BaseException:
+            await loop.run_in_executor(self._loader, scorer.close)
+            raise
+        return scorer
+
     async def _serve_by(self, scorer: LoadedScorer) -> str:
         """Let another checkpoint score from now on, and let the old one go; returns the old one's id."""
         old, self._scorer = self._scorer, scorer
         self._batcher.swap(self._with_fleet(scorer))
         # What is being scored ends with the old one.
         await self._batcher.turn()
-        await asyncio.get_running_loop().run_in_executor(self._loader, old.close)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._loader, old.close)
+        except SpamdError as error:
+            log.warning("old checkpoint kept in memory", reason=str(error), checkpoint=old.checkpoint)
         return old.checkpoint
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:

@@ -23,7 +23,7 @@ from next_hop import NextHop
 from spamd import daemon, doors
 from spamd.cli import spamd as program
 from spamd.config import load_settings
-from spamd.errors import CheckpointError
+from spamd.errors import CheckpointError, ScoringError
 from spamd.service.registry import Registry
 
 OTHER = "2026-01-02-abcdef"
@@ -336,7 +336,8 @@ async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp
     certificate, key = authority.files("mx.test")
     tls = f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
     settings_file.write_text(settings_file.read_text() + f'{tls}listen_tls = "127.0.0.1:0"\n')
-    engines = [FakeEngine("second"), FakeEngine("third")]
+    second, third = FakeEngine("second"), FakeEngine("third")
+    engines = [second, third]
 
     async def shown(host, port):
         _, writer = await asyncio.open_connection(host, port, ssl=authority.client(), server_hostname="mx.test")
@@ -361,6 +362,7 @@ async def test_a_reload_takes_up_a_renewed_certificate(start, settings_file, tmp
 
     assert serials[0] != serials[1] == serials[2]
     assert "second" == checkpoint
+    assert (False, True) == (second.is_closed, third.is_closed)
 
 
 async def test_reload_applies_threshold_and_level_only(start, settings_file, capsys):
@@ -396,6 +398,26 @@ async def test_a_failing_reload_changes_nothing(start, error):
         await _stop(serving)
 
     assert ["old"] == [_checkpoint_of(message) for message in next_hop.messages]
+
+
+async def test_an_old_checkpoint_that_cannot_be_let_go_stops_no_reload(start, settings_file, monkeypatch, capsys):
+    """The new one serves, its settings hold, and a line tells what is still in memory."""
+
+    def refuse():
+        raise ScoringError("no process answers.")
+
+    old = FakeEngine("old")
+    monkeypatch.setattr(old, "close", refuse)
+    async with NextHop() as next_hop:
+        running, serving, address = await start(old, next_hop, lambda _: FakeEngine("new"))
+        settings_file.write_text(settings_file.read_text() + "[scoring]\nthreshold = 0.4\n")
+        await running.reload()
+        await _send(address)
+        await _stop(serving)
+
+    assert ["new"] == [_checkpoint_of(message) for message in next_hop.messages]
+    assert b"X-Spam-Status: Yes" in next_hop.messages[0].content
+    assert "no process answers." in capsys.readouterr().out
 
 
 async def test_faulty_settings_refuse_a_reload(start, settings_file):

@@ -94,5 +94,5 @@ class Member:
         return {"scores": scores, "has_lost_gpu": engine.has_lost_gpu}
 
     def _forget(self, key: int) -> None:
-        """Let a checkpoint go."""
-        del self._engines[key]
+        """Let a checkpoint go; a member that was started anew may never have had it."""
+        self._engines.pop(key, None)

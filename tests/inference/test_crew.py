@@ -176,6 +176,19 @@ def test_a_checkpoint_that_was_let_go_is_not_loaded_again(crew_of, loads):
         old.score(["a"])
 
 
+def test_a_checkpoint_that_a_new_member_never_had_is_let_go(crew_of, loads):
+    """A member that dies between the loading of a checkpoint and the end of the old one is started anew without the old one."""
+    crew = crew_of()
+    old, new = crew.load(_folder("old")), crew.load(_folder("new"))
+    loads()
+    os.kill(_pids(crew)[0], signal.SIGKILL)
+    with capture_logs():
+        old.close()
+
+    assert "new" == new.score(["a"])[0].checkpoint
+    assert ["new 0"] == loads()
+
+
 def test_a_lost_gpu_is_left_out(crew_of, tmp_path):
     """The batch is scored all the same; then the others go on without the member that has only its CPU left; the last stays."""
 
