@@ -123,7 +123,7 @@ def adapt(
         The candidate, and how it compares with the checkpoint that it came from.
 
     Raises:
-        TrainingError: there are too few messages, or nothing that could learn.
+        TrainingError: there are too few messages, nothing that could learn, or the checkpoint reads long mail in windows.
         CheckpointError: the candidate cannot be stored.
         OSError: the disk is full.
     """
@@ -131,6 +131,11 @@ def adapt(
     if card is None:
         raise TrainingError(
             f"{start.name} has judged no mail yet, so it cannot be adapted by --dataset feedback; retrain it first."
+        )
+    if card.long_mail != "head-tail":
+        raise TrainingError(
+            f"{card.id} reads long mail in {card.long_mail}, and --dataset feedback alone teaches only what reads head and tail; "
+            "name mail that can be held out as well, such as --dataset folder:PATH."
         )
     classifier = start.classifier.to(device).eval()
     part = tokenise(mail.parts.train, start.tokenizer, classifier.budget())

@@ -1,7 +1,7 @@
 """Built-in datasets: labelled messages from files, one message at a time.
 
 `folder`, `maildir` and `mbox` live here, the two that come from tables in `tables`. They label and name messages; reading mail
-files is `mail.mailboxes`' job, removing duplicates and splitting are `splits`'. Called by `retraining` through the hook, as a
+files is `mail.mailboxes`' job, removing duplicates and splitting are `splits`'. Called by `gathering` through the hook, as a
 plugin's datasets are.
 """
 

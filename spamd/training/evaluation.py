@@ -172,9 +172,12 @@ def evaluate(
         kept = list(examples)
     labels = labels_of(kept)
     if not 0 < labels.sum() < len(labels):
+        left = f"There is nothing to judge by: {int((labels == 0).sum()):,} ham and {int(labels.sum()):,} spam"
+        if is_all or not num_known:
+            raise DatasetError(f"{left}. There must be both; add a --dataset.")
         raise DatasetError(
-            f"There is nothing to judge by: {int((labels == 0).sum()):,} ham and {int(labels.sum()):,} spam are left, after "
-            f"{num_known:,} messages that a checkpoint was trained on. There must be both; add a --dataset, or take --all."
+            f"{left} are left, after {num_known:,} messages that a checkpoint was trained on. There must be both; add a "
+            "--dataset, or take --all."
         )
     cut = tuple(slices.slices(kept))
     judgements: list[Judgement] = []

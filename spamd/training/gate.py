@@ -1,8 +1,8 @@
 """Is the candidate worse than the checkpoint that runs now? A pure judgement on the same held-out mail.
 
 Four questions, each answered by a paired bootstrap, so that what both models find hard cancels out. A candidate is worse only
-where a difference is to its harm beyond chance; a small held-out set can therefore not condemn it, nor can it praise it.
-Promotes nothing. Called by `retraining`.
+where a difference is to its harm beyond chance, as far as a bootstrap can tell: of a handful of messages that all agree it knows
+no doubt. Promotes nothing. Called by `retraining`.
 """
 
 from dataclasses import dataclass

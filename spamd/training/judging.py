@@ -15,7 +15,7 @@ from spamd.interfaces import HeadFactory
 from spamd.mail.text import TEXT_VERSION
 from spamd.model.checkpoint import CheckpointCard, load_checkpoint
 from spamd.model.int8 import for_scoring
-from spamd.training import metrics, splits
+from spamd.training import cuts, metrics, splits
 from spamd.training.calibration import probabilities
 from spamd.training.gate import Judged
 from spamd.training.metrics import Numbers
@@ -124,8 +124,9 @@ def find_overlap(
 ) -> str | None:
     """Tell whether a checkpoint may have been trained on mail that is held out now.
 
-    With the same seed and way of splitting, what is held out now was held out then. Otherwise datasets whose paths end alike are
-    taken for the same mail; the same mail under another name goes unnoticed.
+    With the same seed and way of splitting, what is held out now was held out then, unless all was shuffled, which begins
+    anew with each message more. Otherwise datasets whose paths end alike are taken for the same mail; the same mail under another
+    name goes unnoticed.
 
     Args:
         card: of the checkpoint.
@@ -138,7 +139,7 @@ def find_overlap(
     """
     today = {source["path"] for source in datasets}
     for training in lineage(card):
-        if (training["seed"], training["split"]) == (seed, method):
+        if method != cuts.SHUFFLED and (training["seed"], training["split"]) == (seed, method):
             continue
         for source in training["datasets"]:
             if source["path"] in today:

@@ -2,7 +2,7 @@
 
 bfloat16 has the range of float32 and a third of its digits. Processors that multiply it natively do so two to three times as
 fast; on others it is emulated and slow. Weights, sums, norms, the head and the loss stay float32 either way. Called by `inputs`,
-`trunk_cache`, `next_token` and the recipe of the default checkpoint.
+`trunk_cache` and the recipe of the default checkpoint.
 """
 
 from contextlib import AbstractContextManager, nullcontext

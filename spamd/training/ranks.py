@@ -110,6 +110,9 @@ class World:
         distributed.broadcast(length, 0)
         copy = file if self.is_first else file.with_name(f"{file.stem}-rank-{self.rank}{file.suffix}")
         if not int(length):
+            if not self.is_first:
+                # One that was killed may have left its copy, which the others would not go on from.
+                copy.unlink(missing_ok=True)
             return copy
         content = content if self.is_first else torch.empty(int(length), dtype=torch.uint8)
         distributed.broadcast(content, 0)

@@ -130,7 +130,7 @@ class SavedState:
         return {name: value for name, value in classifier.state_dict().items() if name in self._changing}
 
     def clear(self) -> None:
-        """Remove the state: what came of the training is stored elsewhere."""
+        """Remove the state of an earlier training: this one begins."""
         if self._folder is not None and self._is_writing:
             shutil.rmtree(self._folder, ignore_errors=True)
 

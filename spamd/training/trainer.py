@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from spamd.errors import TrainingError
 from spamd.model.classifier import Classifier
+from spamd.model.lora import Adapter
 from spamd.training import freezing, ranks, state
 from spamd.training.batches import by_length, shuffled
 from spamd.training.inputs import Inputs
@@ -227,6 +228,10 @@ def _identify(
         "policy": state.digest_of_text([sorted(plan) for plan in plans]),
         "mail": [part.digest() for part in parts],
         "weights": state.digest(classifier.state_dict()),
+        # What no weight tells: how much is read, how attention looks, and how loud adapters are.
+        "max_tokens": classifier.max_tokens,
+        "trunk": str(classifier.trunk.config),
+        "adapters": sorted({module.scale for module in classifier.modules() if isinstance(module, Adapter)}),
     }
     ranks.current().check_agreement(json.dumps(identity))
     return identity

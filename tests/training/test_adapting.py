@@ -1,5 +1,7 @@
 """A few labelled messages teach a checkpoint, and are judged by what was learned without them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,14 @@ def test_one_label_is_too_little(tiny_checkpoint, tmp_path):
     """Four of each label are the least, and the sentence says what to do."""
     with pytest.raises(TrainingError, match="3 ham and 3 spam are labelled; it takes 4 of each"):
         _adapt(tiny_checkpoint, write_folder(tmp_path / "mail", 3), tmp_path)
+
+
+def test_what_reads_windows_is_not_adapted(tiny_checkpoint, tmp_path):
+    """It would be taught and judged by another reading than it serves with."""
+    card_file = tiny_checkpoint / "checkpoint.json"
+    card_file.write_text(json.dumps(json.loads(card_file.read_text()) | {"long_mail": "windows"}))
+    with pytest.raises(TrainingError, match="reads long mail in windows, and --dataset feedback alone teaches"):
+        _adapt(tiny_checkpoint, write_folder(tmp_path / "mail", 8), tmp_path)
 
 
 def test_whole_numbers_stay(tiny_checkpoint, tmp_path):

@@ -12,6 +12,7 @@ from spamd.training.cuts import NOTHING_HELD_OUT
 from spamd.training.evaluation import evaluate, seen_before
 from spamd.training.progress import SILENT
 from spamd.training.splits import METHOD, TEST_SHARE, fraction
+from spamd.verdict import Label
 
 NAMES = {"folder:lesson": frozenset({"mail", "lesson"})}
 EXAMPLES = lesson(40)
@@ -28,10 +29,10 @@ def checkpoint(tiny_checkpoint, tmp_path):
     return make
 
 
-def _evaluate(*folders, is_all=False):
+def _evaluate(*folders, examples=EXAMPLES, is_all=False):
     """Compare checkpoints on the lesson."""
     options = {"weights_dir": None, "device": torch.device("cpu"), "seed": 1, "display": SILENT}
-    return evaluate(folders, HEADS, EXAMPLES, NAMES, is_all=is_all, **options)
+    return evaluate(folders, HEADS, examples, NAMES, is_all=is_all, **options)
 
 
 def test_what_a_checkpoint_was_trained_on_does_not_judge(checkpoint):
@@ -80,6 +81,14 @@ def test_nothing_left_is_an_error(checkpoint):
     """Where all mail was trained on, that is the sentence."""
     with pytest.raises(DatasetError, match="after 80 messages that a checkpoint was trained on"):
         _evaluate(checkpoint(1, seed=7, split=NOTHING_HELD_OUT))
+
+
+def test_one_label_alone_is_an_error(checkpoint):
+    """Where nothing was left out there is nothing to do but to name other mail."""
+    ham = [one for one in EXAMPLES if one.label is Label.HAM]
+    for is_all in (False, True):
+        with pytest.raises(DatasetError, match=r"40 ham and 0 spam\. There must be both; add a --dataset\.$"):
+            _evaluate(checkpoint(1 + is_all, path="other"), examples=ham, is_all=is_all)
 
 
 def test_ancestors_count(checkpoint):

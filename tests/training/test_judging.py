@@ -8,7 +8,7 @@ from teaching import HEADS, lesson
 
 from spamd.inference.engine import Engine
 from spamd.model.checkpoint import read_card
-from spamd.training import splits
+from spamd.training import cuts, splits
 from spamd.training.judging import answer_of, find_overlap, lineage
 from spamd.training.progress import SILENT
 
@@ -53,6 +53,11 @@ def test_the_same_split_held_the_same_mail_out(card):
 def test_another_split_of_the_same_mail_overlaps(card, changed):
     """Another seed or method may have trained on what is held out now."""
     assert "mail" == find_overlap(card(**changed), TODAY, 1)
+
+
+def test_what_was_shuffled_overlaps(card):
+    """One message more shuffles everything anew, whatever the seed."""
+    assert "mail" == find_overlap(card(split=cuts.SHUFFLED), TODAY, 1, cuts.SHUFFLED)
 
 
 def test_other_mail_does_not_overlap(card):

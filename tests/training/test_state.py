@@ -121,6 +121,9 @@ def test_the_state_of_another_training_is_refused(tiny_classifier, mail, tmp_pat
         train(tiny_classifier, *mail, replace(RECIPE, epochs=4), folder=tmp_path, is_resumed=True)
     with pytest.raises(TrainingError, match="it differs in mail"):
         train(tiny_classifier, *mail[::-1], RECIPE, folder=tmp_path, is_resumed=True)
+    tiny_classifier.max_tokens -= 1
+    with pytest.raises(TrainingError, match=r"it differs in max_tokens \(\d+ there, \d+ here\)\."):
+        train(tiny_classifier, *mail, RECIPE, folder=tmp_path, is_resumed=True)
     assert all(torch.equal(start[name], value) for name, value in tiny_classifier.state_dict().items())
 
 
